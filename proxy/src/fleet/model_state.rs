@@ -1,0 +1,139 @@
+//! The live state of one model on one node: its slots, whether it is resident, its breaker and
+//! its own history of first bytes. It outlives snapshots; permits hold it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use aivonx_shared::config::BreakerConfig;
+use parking_lot::Mutex;
+
+use super::breaker::Breaker;
+use super::latency::Latency;
+
+/// One model on one node.
+#[derive(Debug)]
+pub(crate) struct ModelState {
+    in_flight: AtomicU32,
+    resident: AtomicBool,
+    pub(crate) breaker: Breaker,
+    pub(crate) latency: Latency,
+    progress: Mutex<Progress>,
+    stuck_factor: f64,
+    stuck_after: Duration,
+}
+
+/// What shows whether a runner still works.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Requests sent that have no byte yet.
+    waiting: u32,
+    /// When a byte came last, or the oldest waiting began.
+    since: Option<Instant>,
+    /// Slowest first byte of late; falls by a tenth with each answer.
+    slowest: Duration,
+}
+
+impl ModelState {
+    pub(super) fn new(config: &BreakerConfig) -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            resident: AtomicBool::new(false),
+            breaker: Breaker::new(config),
+            latency: Latency::default(),
+            progress: Mutex::default(),
+            stuck_factor: config.stuck_factor,
+            stuck_after: config.stuck_after,
+        }
+    }
+
+    /// Requests that hold a slot now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the model is loaded, as `/api/ps` last said or an answer just showed.
+    pub(crate) fn is_resident(&self) -> bool {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Notes what `/api/ps` or an answer showed.
+    pub(crate) fn set_resident(&self, resident: bool) {
+        self.resident.store(resident, Ordering::Relaxed);
+    }
+
+    pub(super) fn wait_begins(&self, now: Instant) {
+        let mut progress = self.progress.lock();
+        if progress.waiting == 0 {
+            progress.since = Some(now);
+        }
+        progress.waiting += 1;
+    }
+
+    pub(super) fn wait_ends(&self, first_byte_after: Option<Duration>, now: Instant) {
+        let mut progress = self.progress.lock();
+        progress.waiting = progress.waiting.saturating_sub(1);
+        if let Some(took) = first_byte_after {
+            progress.since = Some(now);
+            progress.slowest = took.max(progress.slowest.mul_f64(0.9));
+        }
+    }
+
+    /// Whether the runner holds work and has shown no byte for far longer than its own history.
+    /// Without a history nothing can be said: a first load may take any time.
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
+        let progress = self.progress.lock();
+        if progress.waiting == 0 || progress.slowest.is_zero() {
+            return false;
+        }
+        let patience = self
+            .stuck_after
+            .max(progress.slowest.mul_f64(self.stuck_factor));
+        progress
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) > patience)
+    }
+
+    /// Notes a byte of a running answer, so that one long answer on the only slot is no sign of a
+    /// stuck runner for those who wait behind it.
+    pub(crate) fn saw_byte(&self, now: Instant) {
+        self.progress.lock().since = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_stuck_only_against_its_own_history() {
+        let state = ModelState::new(&BreakerConfig {
+            failures: 3,
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            stuck_factor: 4.0,
+            stuck_after: Duration::from_secs(10),
+        });
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        state.wait_begins(at(0));
+        assert!(
+            !state.is_stuck(at(10_000)),
+            "no history: a cold load may take any time"
+        );
+        state.wait_ends(Some(Duration::from_secs(5)), at(5));
+        assert!(!state.is_stuck(at(10_000)), "nobody waits");
+        state.wait_begins(at(100));
+        assert!(!state.is_stuck(at(119)));
+        assert!(state.is_stuck(at(121)), "four times five seconds are over");
+        state.saw_byte(at(120));
+        assert!(!state.is_stuck(at(121)), "another answer flows");
+    }
+}

@@ -1,0 +1,212 @@
+//! One node: what the fleet document says of it, and its live state.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aivonx_shared::config::BreakerConfig;
+use aivonx_shared::fleet_doc::NodeDoc;
+use aivonx_shared::model_name::ModelKey;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::breaker::Breaker;
+use super::health::Health;
+use super::inventory::Listed;
+use super::latency::Latency;
+use super::model_state::ModelState;
+use super::waiting::Waiting;
+
+/// A node of the fleet. A changed document makes a new `Node` around the same state.
+pub(crate) struct Node {
+    doc: NodeDoc,
+    /// Its URL's host and port: the `Host` it expects.
+    authority: String,
+    /// Unique among all nodes this process has seen.
+    serial: u64,
+    state: Arc<NodeState>,
+}
+
+/// What lives as long as the node's name and URL stay.
+pub(crate) struct NodeState {
+    /// Permits held over all models.
+    in_flight: AtomicU32,
+    pub(crate) health: Health,
+    /// Opens when the node cannot be reached; a good probe closes it.
+    pub(crate) breaker: Breaker,
+    pub(crate) latency: Latency,
+    /// Its `/api/version`, as last read.
+    pub(crate) version: ArcSwapOption<String>,
+    /// Its `/api/tags`, as last read.
+    inventory: ArcSwap<Vec<Listed>>,
+    /// Its `/api/ps`, as last read.
+    residency: ArcSwap<Vec<Listed>>,
+    /// State of each model ever seen on it. Guards the map only; entries are shared.
+    models: Mutex<HashMap<ModelKey, Arc<ModelState>>>,
+    pub(crate) waiting: Arc<Waiting>,
+    /// Where its URL leads, as last resolved.
+    address: ArcSwapOption<SocketAddr>,
+    /// Wakes the probe: now, not at its next turn.
+    pub(crate) refresh: Notify,
+    /// Wakes the reading of the inventory.
+    pub(crate) stale: Notify,
+    breaker_config: BreakerConfig,
+}
+
+impl Node {
+    pub(super) fn new(doc: NodeDoc, serial: u64, breaker: &BreakerConfig) -> Self {
+        let state = NodeState {
+            in_flight: AtomicU32::new(0),
+            health: Health::default(),
+            breaker: Breaker::new(breaker),
+            latency: Latency::default(),
+            version: ArcSwapOption::empty(),
+            inventory: ArcSwap::default(),
+            residency: ArcSwap::default(),
+            models: Mutex::default(),
+            waiting: Arc::default(),
+            address: ArcSwapOption::empty(),
+            refresh: Notify::new(),
+            stale: Notify::new(),
+            breaker_config: *breaker,
+        };
+        Self {
+            authority: doc.url.authority(),
+            doc,
+            serial,
+            state: Arc::new(state),
+        }
+    }
+
+    pub(super) fn with_doc(&self, doc: NodeDoc, serial: u64) -> Self {
+        Self {
+            authority: doc.url.authority(),
+            doc,
+            serial,
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// What the fleet document says of it.
+    pub(crate) fn doc(&self) -> &NodeDoc {
+        &self.doc
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.doc.name
+    }
+
+    /// The `Host` it expects.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Unique number of this node with this document.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Its live state.
+    pub(crate) fn state(&self) -> &Arc<NodeState> {
+        &self.state
+    }
+
+    /// Whether the operator wants it to take requests.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.doc.enabled && !self.doc.draining
+    }
+
+    /// Whether it takes requests: wanted and healthy.
+    pub(crate) fn in_service(&self) -> bool {
+        self.is_wanted() && self.state.health.is_up()
+    }
+}
+
+impl NodeState {
+    /// Permits held over all models.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Where its URL leads; `None` until it was resolved once.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address.load().as_deref().copied()
+    }
+
+    /// Notes where its URL leads.
+    pub(crate) fn set_address(&self, address: SocketAddr) {
+        if self.address() != Some(address) {
+            self.address.store(Some(Arc::new(address)));
+        }
+    }
+
+    /// What it has installed, newest first as it said.
+    pub(crate) fn inventory(&self) -> arc_swap::Guard<Arc<Vec<Listed>>> {
+        self.inventory.load()
+    }
+
+    /// What it has in memory, as it last said.
+    pub(crate) fn residency(&self) -> arc_swap::Guard<Arc<Vec<Listed>>> {
+        self.residency.load()
+    }
+
+    /// Takes a fresh inventory; true where it differs from the last one.
+    pub(crate) fn set_inventory(&self, list: Vec<Listed>) -> bool {
+        if **self.inventory.load() == list {
+            return false;
+        }
+        self.inventory.store(Arc::new(list));
+        true
+    }
+
+    /// Takes a fresh residency. A runner is listed under the name that loaded it first, so a model
+    /// counts as resident by digest, then by name (ollama-api.md §6).
+    pub(crate) fn set_residency(&self, list: Vec<Listed>) {
+        let inventory = self.inventory.load();
+        let models = self.models.lock();
+        for listed in inventory.iter() {
+            if let Some(state) = models.get(&listed.key) {
+                let resident = list.iter().any(|loaded| {
+                    loaded.key == listed.key
+                        || (loaded.digest().is_some() && loaded.digest() == listed.digest())
+                });
+                state.set_resident(resident);
+            }
+        }
+        drop(models);
+        self.residency.store(Arc::new(list));
+    }
+
+    /// The state of a model on this node, made when it is first seen.
+    pub(crate) fn model(&self, key: &ModelKey) -> Arc<ModelState> {
+        let mut models = self.models.lock();
+        match models.get(key) {
+            Some(state) => Arc::clone(state),
+            None => {
+                let state = Arc::new(ModelState::new(&self.breaker_config));
+                models.insert(key.clone(), Arc::clone(&state));
+                state
+            }
+        }
+    }
+
+    /// Every model state, with its key.
+    pub(crate) fn models(&self) -> Vec<(ModelKey, Arc<ModelState>)> {
+        self.models
+            .lock()
+            .iter()
+            .map(|(key, state)| (key.clone(), Arc::clone(state)))
+            .collect()
+    }
+}

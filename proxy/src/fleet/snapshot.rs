@@ -1,0 +1,151 @@
+//! The immutable picture that a request works with: the nodes, and which of them hold a model.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aivonx_shared::fleet_doc::{FleetDoc, Strategy};
+use aivonx_shared::model_name::ModelKey;
+use parking_lot::Mutex;
+
+use super::Node;
+use super::model_state::ModelState;
+
+/// A model's number, the same in every snapshot of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ModelId(pub(crate) u32);
+
+impl ModelId {
+    /// Stands for "no model, or one that nobody holds": every wanted node is a holder.
+    pub(crate) const ANY: Self = Self(u32::MAX);
+}
+
+/// The fleet at one moment. Live state hangs on its nodes.
+pub(crate) struct Snapshot {
+    doc: Arc<FleetDoc>,
+    revision: u64,
+    nodes: Vec<Arc<Node>>,
+    models: HashMap<ModelKey, Arc<ModelEntry>>,
+    by_id: HashMap<ModelId, Arc<ModelEntry>>,
+    any: Arc<ModelEntry>,
+}
+
+/// One model and who holds it.
+pub(crate) struct ModelEntry {
+    pub(crate) id: ModelId,
+    /// As metrics and logs show it: from the fleet, never from the client's text (design.md D9).
+    pub(crate) label: Box<str>,
+    /// In the order of their nodes' serials.
+    pub(crate) holders: Vec<Holder>,
+    /// Held over choosing and counting, which makes them one step.
+    pub(crate) pick: Mutex<()>,
+}
+
+/// A node that may serve a model.
+pub(crate) struct Holder {
+    pub(crate) node: Arc<Node>,
+    /// `None` where the model is not known of the node.
+    pub(crate) model: Option<Arc<ModelState>>,
+}
+
+impl Snapshot {
+    pub(super) fn empty(doc: Arc<FleetDoc>) -> Self {
+        Self::build(doc, Vec::new(), 0, &mut HashMap::new())
+    }
+
+    /// Indexes the wanted nodes by the models they have and may be sent.
+    pub(super) fn build(
+        doc: Arc<FleetDoc>,
+        nodes: Vec<Arc<Node>>,
+        revision: u64,
+        ids: &mut HashMap<ModelKey, ModelId>,
+    ) -> Self {
+        let mut holders: HashMap<ModelKey, Vec<Holder>> = HashMap::new();
+        let wanted = || nodes.iter().filter(|node| node.is_wanted());
+        for node in wanted() {
+            for listed in node.state().inventory().iter() {
+                if node.doc().models.allow(&listed.key) {
+                    let model = Some(node.state().model(&listed.key));
+                    holders.entry(listed.key.clone()).or_default().push(Holder {
+                        node: Arc::clone(node),
+                        model,
+                    });
+                }
+            }
+        }
+        let mut models = HashMap::with_capacity(holders.len());
+        let mut by_id = HashMap::with_capacity(holders.len());
+        for (key, mut holders) in holders {
+            holders.sort_by_key(|holder| holder.node.serial());
+            let next = ModelId(ids.len() as u32);
+            let id = *ids.entry(key.clone()).or_insert(next);
+            let entry = Arc::new(ModelEntry {
+                id,
+                label: key.display().into(),
+                holders,
+                pick: Mutex::new(()),
+            });
+            by_id.insert(id, Arc::clone(&entry));
+            models.insert(key, entry);
+        }
+        let mut any: Vec<_> = wanted()
+            .map(|node| Holder {
+                node: Arc::clone(node),
+                model: None,
+            })
+            .collect();
+        any.sort_by_key(|holder| holder.node.serial());
+        let any = ModelEntry {
+            id: ModelId::ANY,
+            label: "".into(),
+            holders: any,
+            pick: Mutex::new(()),
+        };
+        Self {
+            doc,
+            revision,
+            nodes,
+            models,
+            by_id,
+            any: Arc::new(any),
+        }
+    }
+
+    /// Grows with every document taken over.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The order among candidates.
+    pub(crate) fn strategy(&self) -> Strategy {
+        self.doc.strategy
+    }
+
+    /// Every node, disabled ones too.
+    pub(crate) fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// The model of this key, where any node holds it.
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelEntry>> {
+        self.models.get(key)
+    }
+
+    /// Every model that any node holds.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelKey, &Arc<ModelEntry>)> {
+        self.models.iter()
+    }
+
+    /// The model of this number.
+    pub(crate) fn entry(&self, id: ModelId) -> Option<&Arc<ModelEntry>> {
+        if id == ModelId::ANY {
+            Some(&self.any)
+        } else {
+            self.by_id.get(&id)
+        }
+    }
+
+    /// Every wanted node, for requests that no model decides.
+    pub(crate) fn any(&self) -> &Arc<ModelEntry> {
+        &self.any
+    }
+}

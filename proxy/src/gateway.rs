@@ -1,0 +1,217 @@
+//! The way of a request through the data plane: Pingora's hooks, each naming steps that stand in
+//! the modules below. `ctx` is what one request carries, `answer` what the proxy answers itself,
+//! `attempt` one try at one node, `failure` what an error means, `finish` the last account.
+
+mod answer;
+mod attempt;
+mod ctx;
+mod failure;
+mod finish;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aivonx_shared::config::TimeoutConfig;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::{Error, HttpPeer};
+use pingora::protocols::Digest;
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::balance::{Balancer, Dice};
+use crate::fleet::Fleet;
+use crate::request::body::BodyLimits;
+use crate::request::origin::OriginPolicy;
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connection::Connections;
+use ctx::RequestCtx;
+
+/// The proxy service. Everything it uses is passed in.
+pub(crate) struct Gateway {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) balancer: Arc<Balancer>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) limits: Arc<BodyLimits>,
+    pub(crate) origin: OriginPolicy,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLogger,
+    pub(crate) timeouts: TimeoutConfig,
+    pub(crate) max_attempts: u32,
+    pub(crate) version: Option<String>,
+    pub(crate) dice: Dice,
+    /// Requests being answered; what a drain waits for.
+    pub(crate) active: Arc<Active>,
+}
+
+/// The number of requests being answered.
+#[derive(Debug, Default)]
+pub(crate) struct Active(AtomicUsize);
+
+impl Active {
+    /// Requests now.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn enter(self: &Arc<Self>) -> Here {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Here(Arc::clone(self))
+    }
+}
+
+/// One request being answered.
+pub(crate) struct Here(Arc<Active>);
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new()
+    }
+
+    /// No modules: answers are never compressed, and streams must not be held up.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        self.begin(session, ctx);
+        if self.answer_by_route(session, ctx).await? {
+            return Ok(true);
+        }
+        self.read_body(session, ctx).await?;
+        Ok(false)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<Box<HttpPeer>> {
+        ctx.permit = None; // a retry must not hold two slots
+        ctx.body.begin_attempt(session);
+        self.acquire(ctx)?;
+        self.connect(ctx)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        fd: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        self.connected(ctx, fd, reused);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        Self::to_node(head, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        ctx.body.outgoing(body).map_err(failure::rejected)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        self.judge(session, head, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        self.mark(head, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        if let Some(piece) = body.as_deref().filter(|piece| !piece.is_empty()) {
+            ctx.saw(piece);
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut RequestCtx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        self.not_connected(session, ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestCtx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        self.broken(session, ctx, error, client_reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        self.answer_failure(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        self.account(session, error, ctx);
+    }
+
+    /// Errors are told once, in the access line.
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &RequestCtx,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

@@ -1,0 +1,314 @@
+//! The first steps of a request, and the answers that the proxy gives itself.
+
+use bytes::Bytes;
+use http::header;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::prelude::Error;
+use pingora_proxy::Session;
+
+use super::ctx::RequestCtx;
+use super::{Gateway, failure};
+use crate::merge;
+use crate::request::body::{self, BodyError};
+use crate::request::demand::Resolved;
+use crate::request::origin::Verdict;
+use crate::request::rejection::Rejection;
+use crate::request::route::Route;
+use crate::request::{headers, id};
+use aivonx_shared::error_body::Dialect;
+
+const TEXT: &str = "text/plain";
+const TEXT_UTF8: &str = "text/plain; charset=utf-8";
+/// Content type of native answers, and of `/v1` lists (recordings `reads`).
+const JSON_UTF8: &str = "application/json; charset=utf-8";
+const JSON: &str = "application/json";
+
+impl Gateway {
+    /// Names the request and its route.
+    pub(super) fn begin(&self, session: &mut Session, ctx: &mut RequestCtx) {
+        ctx.here = Some(self.active.enter());
+        session
+            .downstream_session
+            .set_read_timeout(Some(self.timeouts.client));
+        session
+            .downstream_session
+            .set_write_timeout(Some(self.timeouts.client));
+        let head = session.req_header();
+        ctx.id = id::request_id(
+            head.headers
+                .get("x-request-id")
+                .map(http::HeaderValue::as_bytes),
+            &self.dice,
+        );
+        ctx.route = Route::of(&head.method, head.uri.path());
+        ctx.dialect = Dialect::of_path(head.uri.path());
+    }
+
+    /// Answers what needs no node; true where it did.
+    pub(super) async fn answer_by_route(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<bool> {
+        if let Route::Redirect(status, to) = &ctx.route {
+            let (status, to) = (*status, to.clone());
+            redirect(session, ctx, status, &to).await?;
+            return Ok(true);
+        }
+        if !self.check_origin(session, ctx).await? {
+            return Ok(true);
+        }
+        let snapshot = self.fleet.load_full();
+        let answer = match &ctx.route {
+            Route::Node(_) => return Ok(false),
+            Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
+            Route::Version => match self
+                .version
+                .clone()
+                .or_else(|| merge::lowest_version(&snapshot))
+            {
+                Some(version) => Local::json(serde_json::json!({ "version": version }).to_string()),
+                None => return Err(failure::rejected(Rejection::NoNode)),
+            },
+            Route::Tags => Local::json(merge::tags(&snapshot)),
+            Route::Ps => Local::json(merge::ps(&snapshot)),
+            Route::Models => Local::new(200, JSON, merge::models(&snapshot)),
+            Route::Model(id) => match merge::model(&snapshot, id) {
+                Ok(body) => Local::new(200, JSON, body),
+                Err(name) => {
+                    let body = Dialect::OpenAi.error_body(
+                        404,
+                        &format!("model '{name}' not found"),
+                        &ctx.id,
+                    );
+                    Local::new(404, JSON, format!("{body}\n"))
+                }
+            },
+            Route::NotBuilt(path) => return Err(failure::rejected(Rejection::NotBuilt(path))),
+            Route::Options(methods) | Route::WrongMethod(methods) => Local {
+                allow: Some(methods),
+                ..Local::new(405, TEXT, "405 method not allowed")
+            },
+            Route::NotFound => Local::new(404, TEXT, "404 page not found"),
+            Route::Redirect(..) => return Ok(true),
+        };
+        respond(session, ctx, answer).await?;
+        Ok(true)
+    }
+
+    /// Ollama's Host and Origin rules; false where the request was answered.
+    async fn check_origin(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        let head = session.req_header();
+        let text = |name| {
+            head.headers
+                .get(name)
+                .and_then(|value: &http::HeaderValue| value.to_str().ok())
+        };
+        let host =
+            text(header::HOST).or_else(|| head.uri.authority().map(http::uri::Authority::as_str));
+        let (origin, options) = (text(header::ORIGIN), head.method == http::Method::OPTIONS);
+        let verdict = self.origin.judge(host.unwrap_or(""), origin);
+        let allow = match ctx.route {
+            Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),
+            _ => None,
+        };
+        match verdict {
+            Verdict::Plain => return Ok(true),
+            Verdict::Cors => ctx.origin = head.headers.get(header::ORIGIN).cloned(),
+            Verdict::Forbidden => {
+                ctx.outcome = Some("forbidden_origin");
+                respond(
+                    session,
+                    ctx,
+                    Local {
+                        allow,
+                        ..Local::empty(403)
+                    },
+                )
+                .await?;
+                return Ok(false);
+            }
+        }
+        if options {
+            respond(
+                session,
+                ctx,
+                Local {
+                    allow,
+                    preflight: true,
+                    ..Local::empty(204)
+                },
+            )
+            .await?;
+        }
+        Ok(!options)
+    }
+
+    /// Reads the body as far as routing needs it, and learns what is demanded.
+    pub(super) async fn read_body(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let route = ctx.node_route();
+        let (read, found) = match body::read(session, route, &self.limits).await {
+            Ok(read) => read,
+            Err(BodyError::Rejected(rejection)) => return Err(failure::rejected(rejection)),
+            Err(BodyError::Client(error)) => return Err(error.into_down()),
+        };
+        ctx.body = read;
+        ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
+        ctx.found = Some(found);
+        Ok(())
+    }
+}
+
+/// An answer of the proxy's own.
+pub(super) struct Local {
+    pub(super) status: u16,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) body: Bytes,
+    pub(super) allow: Option<&'static str>,
+    pub(super) preflight: bool,
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Local {
+    pub(super) fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self {
+            content_type: Some(content_type),
+            body: body.into(),
+            ..Self::empty(status)
+        }
+    }
+
+    pub(super) fn json(body: String) -> Self {
+        Self::new(200, JSON_UTF8, body)
+    }
+
+    fn empty(status: u16) -> Self {
+        Self {
+            status,
+            content_type: None,
+            body: Bytes::new(),
+            allow: None,
+            preflight: false,
+            retry_after: None,
+        }
+    }
+
+    /// A rejection in the dialect of the path.
+    pub(super) fn rejection(rejection: &Rejection, ctx: &RequestCtx) -> Self {
+        let status = rejection.status().as_u16();
+        let body = ctx
+            .dialect
+            .error_body(status, &rejection.to_string(), &ctx.id);
+        Self {
+            retry_after: rejection.retry_after(),
+            ..Self::new(status, JSON_UTF8, body)
+        }
+    }
+}
+
+/// Writes an answer of the proxy's own. A body of the request that was not read is left to
+/// Pingora, which reads it before it takes the next request of the connection.
+pub(super) async fn respond(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    answer: Local,
+) -> Result<()> {
+    let mut head = ResponseHeader::build(answer.status, Some(8))?;
+    if let Some(origin) = &ctx.origin {
+        headers::allow_origin(&mut head, origin)?;
+    }
+    if answer.preflight {
+        headers::preflight(&mut head)?;
+    }
+    if let Some(allow) = answer.allow {
+        head.insert_header(header::ALLOW, allow)?;
+    }
+    if let Some(content_type) = answer.content_type {
+        head.insert_header(header::CONTENT_TYPE, content_type)?;
+    }
+    if let Some(seconds) = answer.retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    head.insert_header(
+        header::DATE,
+        httpdate::fmt_http_date(std::time::SystemTime::now()),
+    )?;
+    if answer.status != 204 {
+        head.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+    }
+    headers::mark(&mut head, &ctx.id, None, 0)?;
+    write(session, ctx, head, answer.body).await
+}
+
+async fn write(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    head: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    let is_head = session.req_header().method == http::Method::HEAD;
+    let bare = is_head || body.is_empty();
+    session
+        .write_response_header(Box::new(head), bare)
+        .await
+        .map_err(Error::into_down)?;
+    if !bare {
+        ctx.tail.total += body.len() as u64;
+        session
+            .write_response_body(Some(body), true)
+            .await
+            .map_err(Error::into_down)?;
+    }
+    Ok(())
+}
+
+/// Sends to the clean spelling of a path; the query stays. `GET` gets Go's small page, too.
+async fn redirect(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    status: u16,
+    path: &str,
+) -> Result<()> {
+    let head = session.req_header();
+    let query = head
+        .uri
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    let (to, is_get) = (format!("{path}{query}"), head.method == http::Method::GET);
+    let mut answer = ResponseHeader::build(status, Some(6))?;
+    let reason = if status == 301 {
+        "Moved Permanently"
+    } else {
+        "Temporary Redirect"
+    };
+    let body = if is_get {
+        format!("<a href=\"{}\">{reason}</a>.\n\n", escaped(&to))
+    } else {
+        String::new()
+    };
+    if is_get {
+        answer.insert_header(header::CONTENT_TYPE, "text/html; charset=utf-8")?;
+    }
+    answer.insert_header(header::LOCATION, to)?;
+    answer.insert_header(
+        header::DATE,
+        httpdate::fmt_http_date(std::time::SystemTime::now()),
+    )?;
+    answer.insert_header(header::CONTENT_LENGTH, body.len())?;
+    headers::mark(&mut answer, &ctx.id, None, 0)?;
+    write(session, ctx, answer, body.into()).await
+}
+
+/// Text within HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;")
+}

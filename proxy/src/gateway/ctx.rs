@@ -1,0 +1,108 @@
+//! What one request carries from hook to hook.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aivonx_shared::error_body::Dialect;
+use http::HeaderValue;
+
+use super::Here;
+use crate::fleet::Permit;
+use crate::fleet::permit::Suspect;
+use crate::request::body::Body;
+use crate::request::demand::Resolved;
+use crate::request::model_scan::Found;
+use crate::request::route::{NodeRoute, Route};
+use crate::upstream::attempt::Attempt;
+use crate::upstream::connection::Connection;
+use crate::upstream::retry::Judgement;
+use crate::upstream::usage::Tail;
+
+/// The state of one request. Dropping it gives everything back.
+pub(crate) struct RequestCtx {
+    pub(super) began: Instant,
+    pub(super) id: String,
+    pub(super) route: Route,
+    pub(super) dialect: Dialect,
+    /// The origin that may read the answer, where it is another one.
+    pub(super) origin: Option<HeaderValue>,
+    /// What the body said.
+    pub(super) found: Option<Found>,
+    pub(super) resolved: Resolved,
+    pub(super) body: Body,
+    pub(super) here: Option<Here>,
+
+    /// Proof of the place on the present node.
+    pub(super) permit: Option<Permit>,
+    pub(super) prepared: Option<Arc<Connection>>,
+    pub(super) attempt: Option<Arc<Attempt>>,
+    pub(super) attempts: u32,
+    /// Serials of nodes that will not be asked again.
+    pub(super) tried: Vec<u64>,
+    /// A node that answered 500, while another one is asked.
+    pub(super) suspect: Option<Suspect>,
+    /// Whether a pooled connection that turned out closed was replaced on the same node.
+    pub(super) reconnected: Option<u64>,
+    /// What went wrong last, for the final answer.
+    pub(super) last_failure: Option<String>,
+
+    /// The name of the node whose answer is relayed.
+    pub(super) node: Option<Arc<crate::fleet::Node>>,
+    pub(super) judgement: Option<Judgement>,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) tail: Tail,
+    /// What the access line says instead of what the status says.
+    pub(super) outcome: Option<&'static str>,
+}
+
+impl RequestCtx {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            id: String::new(),
+            route: Route::NotFound,
+            dialect: Dialect::Ollama,
+            origin: None,
+            found: None,
+            resolved: Resolved::default(),
+            body: Body::default(),
+            here: None,
+            permit: None,
+            prepared: None,
+            attempt: None,
+            attempts: 0,
+            tried: Vec::new(),
+            suspect: None,
+            reconnected: None,
+            last_failure: None,
+            node: None,
+            judgement: None,
+            first_byte: None,
+            tail: Tail::default(),
+            outcome: None,
+        }
+    }
+
+    /// The route, where a node answers it.
+    pub(super) fn node_route(&self) -> NodeRoute {
+        match self.route {
+            Route::Node(route) => route,
+            _ => NodeRoute::Unknown,
+        }
+    }
+
+    /// A piece of the answer passes to the client.
+    pub(super) fn saw(&mut self, piece: &[u8]) {
+        let now = Instant::now();
+        if self.first_byte.is_none() {
+            self.first_byte = Some(now - self.began);
+        }
+        if let Some(attempt) = &self.attempt {
+            attempt.saw_byte(now);
+        }
+        if let Some(permit) = &self.permit {
+            permit.saw_byte(now);
+        }
+        self.tail.push(piece);
+    }
+}

@@ -1,0 +1,126 @@
+//! The last account of a request: metrics, access line, and what its last bytes say of the runner.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use pingora::prelude::{Error, ErrorSource};
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::ctx::RequestCtx;
+use crate::request::route::Route;
+use crate::telemetry::access_log::{AccessLine, timestamp};
+use crate::telemetry::metrics::Finished;
+use crate::upstream::retry::{Judgement, names_the_runner};
+use crate::upstream::usage::Tokens;
+
+impl Gateway {
+    /// Called once for each request, whatever became of it.
+    pub(super) fn account(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestCtx,
+    ) {
+        let now = Instant::now();
+        let status = session
+            .response_written()
+            .map_or(0, |head| head.status.as_u16());
+        self.note_runner(ctx, now);
+        let tokens = if ctx.node.is_some() && status == 200 {
+            ctx.tail.tokens()
+        } else {
+            Tokens::default()
+        };
+        let outcome = ctx.outcome.unwrap_or_else(|| outcome(ctx, status, error));
+        let node = ctx.node.take();
+        let node = node.as_ref().map_or("", |node| node.name());
+        let duration = now - ctx.began;
+        self.metrics.finished(&Finished {
+            route: ctx.route.label(),
+            model: ctx.resolved.label(),
+            node,
+            status,
+            duration,
+            first_byte: ctx.first_byte.filter(|_| !node.is_empty()),
+            tokens,
+        });
+        if self.access_log.is_on() {
+            self.access_log.write(&AccessLine {
+                time: timestamp(SystemTime::now() - duration),
+                id: &ctx.id,
+                method: method_label(&session.req_header().method),
+                route: ctx.route.label(),
+                model: ctx.resolved.label(),
+                node,
+                status,
+                outcome,
+                attempts: ctx.attempts,
+                queue_ms: 0,
+                first_byte_ms: ctx.first_byte.map(millis),
+                duration_ms: millis(duration),
+                bytes_in: session.downstream_session.body_bytes_read() as u64,
+                bytes_out: ctx.tail.total,
+                tokens_prompt: tokens.prompt,
+                tokens_output: tokens.output,
+            });
+        }
+        ctx.permit = None;
+        ctx.attempt = None;
+        ctx.here = None;
+    }
+
+    /// A 500 that was relayed, or an error line within a stream, speaks against the runner only
+    /// where its text names it.
+    fn note_runner(&self, ctx: &mut RequestCtx, now: Instant) {
+        let relayed = ctx.judgement == Some(Judgement::Suspicious) || ctx.tail.ends_in_error();
+        if relayed
+            && names_the_runner(ctx.tail.bytes())
+            && let Some(permit) = &mut ctx.permit
+        {
+            permit.runner_failed(now);
+        }
+    }
+}
+
+/// Milliseconds to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// How a request without another verdict ended.
+fn outcome(ctx: &RequestCtx, status: u16, error: Option<&Error>) -> &'static str {
+    if let Some(error) = error {
+        return if *error.esource() == ErrorSource::Downstream {
+            "client_gone"
+        } else {
+            "broken"
+        };
+    }
+    match status {
+        200..=399 if matches!(ctx.route, Route::Node(_)) && ctx.resolved.stream => {
+            if ctx.tail.ends_in_error() {
+                "error"
+            } else if ctx.tail.has_terminator() {
+                "ok"
+            } else {
+                // a clean end without the dialect's last word: relayed as it is (ollama-api.md §3.1)
+                "unfinished"
+            }
+        }
+        200..=399 => "ok",
+        _ => "error",
+    }
+}
+
+/// A method from a table: a client may send any word.
+fn method_label(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PUT" => "PUT",
+        _ => "other",
+    }
+}

@@ -1,0 +1,35 @@
+//! The data plane of aivonx: a Pingora proxy in front of a fleet of Ollama servers.
+//!
+//! The way of a request, each step one module, in this order, no way back:
+//!
+//! ```text
+//! gateway            names the steps; Pingora's hooks
+//!   request/route    method + path -> Route
+//!   request/origin   Ollama's Host and Origin checks
+//!   request/body     read within the budget, know the model, keep it for another attempt
+//!   request/demand   what is demanded of a node
+//!   balance          candidates -> strategy -> permit
+//!   upstream         connect, send, judge the answer's head; or another attempt
+//!   relay            Pingora, chunk by chunk
+//!   upstream/usage   tokens from the last bytes
+//!   telemetry        metrics, access line
+//! ```
+//!
+//! `fleet` is what all of them look at; `sync` (the fleet document) and `probe` (health, inventory,
+//! residency) write to it; `merge` answers reads of the whole fleet from it. `app` builds the server
+//! and is the only file that knows every module.
+
+mod app;
+mod balance;
+mod fleet;
+mod gateway;
+mod merge;
+mod ops;
+mod probe;
+pub mod request;
+mod sync;
+mod telemetry;
+mod upstream;
+
+pub use app::{Bound, StartError, check};
+pub use sync::file::{FileError, read as read_fleet};

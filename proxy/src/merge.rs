@@ -1,0 +1,57 @@
+//! Answers to reads of the whole fleet, from what is already known of it: no node is asked while
+//! a client waits. Shapes are Ollama's (ollama-api.md §6), instants are compared as instants.
+
+mod models;
+mod ps;
+mod tags;
+mod version;
+
+pub(crate) use models::{model, models};
+pub(crate) use ps::ps;
+pub(crate) use tags::tags;
+pub(crate) use version::lowest_version;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aivonx_shared::model_name::ModelKey;
+
+use crate::fleet::inventory::Listed;
+use crate::fleet::{Node, Snapshot};
+
+/// What every node in service lists, newest instant first; of one model the newest entry stands,
+/// with all nodes that list it. Models that may not be sent to a node are not listed for it.
+fn merged(
+    snapshot: &Snapshot,
+    lists: impl Fn(&Node) -> Arc<Vec<Listed>>,
+) -> Vec<(Listed, Vec<String>)> {
+    let mut by_key: HashMap<ModelKey, (Listed, Vec<String>)> = HashMap::new();
+    for node in snapshot.nodes().iter().filter(|node| node.in_service()) {
+        for listed in lists(node).iter() {
+            if !node.doc().models.allow(&listed.key) {
+                continue;
+            }
+            match by_key.get_mut(&listed.key) {
+                None => {
+                    by_key.insert(
+                        listed.key.clone(),
+                        (listed.clone(), vec![node.name().to_owned()]),
+                    );
+                }
+                Some((newest, nodes)) => {
+                    nodes.push(node.name().to_owned());
+                    if listed.instant > newest.instant {
+                        *newest = listed.clone();
+                    }
+                }
+            }
+        }
+    }
+    let mut all: Vec<_> = by_key.into_values().collect();
+    // equal instants fall by name, so that the order is the same each time
+    all.sort_by(|(a, _), (b, _)| b.instant.cmp(&a.instant).then_with(|| a.key.cmp(&b.key)));
+    all
+}
+
+#[cfg(test)]
+mod tests;

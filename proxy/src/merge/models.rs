@@ -1,0 +1,59 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use aivonx_shared::model_name::ModelName;
+use serde_json::{Value, json};
+
+use super::merged;
+use crate::fleet::Snapshot;
+use crate::fleet::inventory::Listed;
+
+/// The list, newest first; Ollama's `null` where there is no model. Ends in a newline as Ollama's.
+pub(crate) fn models(snapshot: &Snapshot) -> String {
+    let data: Vec<Value> = inventory(snapshot)
+        .iter()
+        .map(|listed| {
+            object(
+                listed,
+                listed
+                    .entry
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .unwrap_or(""),
+            )
+        })
+        .collect();
+    let data = if data.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(data)
+    };
+    format!("{}\n", json!({ "object": "list", "data": data }))
+}
+
+/// One model under the id it was asked by, or `Err` with the name to say "not found" of.
+pub(crate) fn model(snapshot: &Snapshot, id: &str) -> Result<String, String> {
+    let Ok((name, _)) = ModelName::parse_with_source(id) else {
+        return Err(id.to_owned());
+    };
+    let found = inventory(snapshot)
+        .into_iter()
+        .find(|listed| listed.key == *name.key());
+    found
+        .map(|listed| format!("{}\n", object(&listed, id)))
+        .ok_or_else(|| name.display().to_owned())
+}
+
+fn inventory(snapshot: &Snapshot) -> Vec<Listed> {
+    let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
+    merged(snapshot, lists)
+        .into_iter()
+        .map(|(listed, _)| listed)
+        .collect()
+}
+
+fn object(listed: &Listed, id: &str) -> Value {
+    let owner = ModelName::parse(listed.key.as_str())
+        .map_or_else(|_| String::new(), |name| name.namespace().to_owned());
+    let created = listed.instant.map_or(0, |instant| instant.timestamp());
+    json!({ "id": id, "object": "model", "created": created, "owned_by": owner })
+}

@@ -1,0 +1,20 @@
+//! `GET /api/ps`.
+
+use serde_json::{Value, json};
+
+use super::merged;
+use crate::fleet::Snapshot;
+
+/// The body: every model that is resident somewhere, the one that stays longest first, with
+/// `running_on` added: the nodes that have it loaded.
+pub(crate) fn ps(snapshot: &Snapshot) -> String {
+    let lists = |node: &crate::fleet::Node| node.state().residency().clone();
+    let models: Vec<Value> = merged(snapshot, lists)
+        .into_iter()
+        .map(|(mut listed, nodes)| {
+            listed.entry.insert("running_on".into(), json!(nodes));
+            Value::Object(listed.entry)
+        })
+        .collect();
+    json!({ "models": models }).to_string()
+}

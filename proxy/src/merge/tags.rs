@@ -1,0 +1,16 @@
+//! `GET /api/tags`.
+
+use serde_json::{Value, json};
+
+use super::merged;
+use crate::fleet::Snapshot;
+
+/// The body: every model that can be had, newest first.
+pub(crate) fn tags(snapshot: &Snapshot) -> String {
+    let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
+    let models: Vec<Value> = merged(snapshot, lists)
+        .into_iter()
+        .map(|(listed, _)| Value::Object(listed.entry))
+        .collect();
+    json!({ "models": models }).to_string()
+}

@@ -1,0 +1,85 @@
+use std::sync::Arc;
+
+use aivonx_shared::config::ProxyConfig;
+use aivonx_shared::fleet_doc::FleetDoc;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fleet::Fleet;
+use crate::fleet::inventory::parse_list;
+
+fn fleet() -> Arc<Snapshot> {
+    let fleet = Fleet::new(ProxyConfig::defaults().breaker);
+    let yaml = "nodes: [{name: a, url: \"http://h:1\"}, {name: b, url: \"http://h:2\"}, {name: sick, url: \"http://h:3\"}]";
+    fleet.apply(FleetDoc::from_yaml(yaml).unwrap());
+    let tags = [
+        // a is newer, though its text sorts lower
+        r#"{"models":[{"name":"x:latest","modified_at":"2026-01-01T23:00:00Z","size":1,"digest":"new"},{"name":"only-a:latest","modified_at":"2025-01-01T00:00:00Z"}]}"#,
+        r#"{"models":[{"name":"x:latest","modified_at":"2026-01-02T06:00:00+08:00","size":2,"digest":"old"}]}"#,
+        r#"{"models":[{"name":"lost:latest","modified_at":"2026-01-03T00:00:00Z"}]}"#,
+    ];
+    for (index, node) in fleet.load().nodes().iter().enumerate() {
+        node.state().health.observe(index < 2, 1, 1);
+        node.state()
+            .set_inventory(parse_list(tags[index].as_bytes(), "modified_at").unwrap());
+        let ps = r#"{"models":[{"name":"x:latest","expires_at":"2026-01-01T00:00:00Z"}]}"#;
+        node.state()
+            .set_residency(parse_list(ps.as_bytes(), "expires_at").unwrap());
+        node.state().version.store(Some(Arc::new(
+            ["0.33.0", "0.5.1", "0.1.0"][index].to_owned(),
+        )));
+    }
+    fleet.refresh();
+    fleet.load_full()
+}
+
+#[test]
+fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
+    let body: Value = serde_json::from_str(&tags(&fleet())).unwrap();
+    let seen: Vec<_> = body["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["name"].clone(), m["digest"].clone()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (json!("x:latest"), json!("new")),
+            (json!("only-a:latest"), Value::Null)
+        ]
+    );
+}
+
+#[test]
+fn ps_says_where_a_model_runs() {
+    let body: Value = serde_json::from_str(&ps(&fleet())).unwrap();
+    assert_eq!(body["models"][0]["running_on"], json!(["a", "b"]));
+    assert_eq!(body["models"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_models_of_v1_have_openai_shape() {
+    let body = models(&fleet());
+    assert!(body.ends_with("}\n"));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        body["data"][0],
+        json!({"id":"x:latest","object":"model","created":1_767_308_400,"owned_by":"library"})
+    );
+    assert_eq!(
+        model(&fleet(), "X").unwrap(),
+        "{\"id\":\"X\",\"object\":\"model\",\"created\":1767308400,\"owned_by\":\"library\"}\n"
+    );
+    assert_eq!(model(&fleet(), "nosuch"), Err("nosuch:latest".into()));
+    let empty = Fleet::new(ProxyConfig::defaults().breaker);
+    assert_eq!(
+        models(&empty.load_full()),
+        "{\"object\":\"list\",\"data\":null}\n"
+    );
+}
+
+#[test]
+fn the_version_is_the_lowest_in_service() {
+    assert_eq!(lowest_version(&fleet()).as_deref(), Some("0.5.1"));
+}

@@ -1,0 +1,106 @@
+//! The operations listener: `/metrics`, `/healthz`, `/readyz`. It stands apart from the clients'
+//! listener, because metrics tell what clients should not know (design.md D8).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Response, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use crate::fleet::Fleet;
+use crate::fleet::health::HealthState;
+use crate::request::body::BodyLimits;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers operators and their probes.
+pub(crate) struct Ops {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Arc<BodyLimits>,
+    /// Whether the process is on its way out.
+    pub(crate) draining: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[async_trait]
+impl ServeHttp for Ops {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        if head.method != http::Method::GET && head.method != http::Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET here\n");
+        }
+        match head.uri.path() {
+            "/metrics" => self.metrics(),
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready(),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "here are /metrics, /healthz and /readyz\n",
+            ),
+        }
+    }
+}
+
+impl Ops {
+    fn metrics(&self) -> Response<Vec<u8>> {
+        match self.metrics.render(&self.fleet, self.limits.budget.used()) {
+            Ok(body) => answer(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                body.into_bytes(),
+            ),
+            Err(error) => {
+                tracing::error!(%error, "metrics could not be written");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "metrics could not be written\n",
+                )
+            }
+        }
+    }
+
+    /// Ready once every enabled node was probed once: whatever is not known yet cannot be routed.
+    fn ready(&self) -> Response<Vec<u8>> {
+        if self.draining.load(std::sync::atomic::Ordering::Acquire) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        }
+        let snapshot = self.fleet.load();
+        let enabled = || snapshot.nodes().iter().filter(|node| node.doc().enabled);
+        let unknown = enabled()
+            .filter(|node| node.state().health.state() == HealthState::Unknown)
+            .count();
+        if unknown > 0 {
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("{unknown} nodes were not probed yet\n"),
+            );
+        }
+        let up = enabled().filter(|node| node.state().health.is_up()).count();
+        text(
+            StatusCode::OK,
+            &format!("ready; {up} of {} nodes are up\n", enabled().count()),
+        )
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {
+    answer(
+        status,
+        "text/plain; charset=utf-8",
+        body.as_bytes().to_vec(),
+    )
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let length = response.body().len();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        http::HeaderValue::from_static(content_type),
+    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, length.into());
+    response
+}

@@ -1,0 +1,424 @@
+//! Reads a request body before a node is chosen, knows its model, and keeps it for every attempt.
+//!
+//! Pingora picks the peer before it forwards the body, keeps at most 64 KiB of it for a second
+//! attempt, and forwards a body that was read early only if that buffer holds something. The recipe
+//! (pingora.md §1) works within these rules:
+//! - a body whose length is known and within the memory for one request is read to its end, and
+//!   Pingora's buffer is switched on just before the read at which at most 64 KiB remain, so that
+//!   it holds a tail with which every attempt starts;
+//! - a chunked body is read until its first value closes, with the buffer on from the start; its
+//!   terminator stays unread, so that Pingora itself meets it;
+//! - a longer body is read until its model is known; the rest streams and cannot be sent again.
+//!
+//! On the first call of an attempt `outgoing` puts out all that was read in place of what comes in.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::prelude::{Error, ErrorType};
+use pingora_proxy::Session;
+
+use super::budget::{BodyBudget, Charge};
+use super::model_scan::{Field, Found, ModelScan, Outcome, Root, ZstdScan};
+use super::rejection::Rejection;
+use super::route::NodeRoute;
+
+/// Pingora's own buffer for a second attempt, bytes.
+const RETRY_BUFFER: u64 = 64 << 10;
+/// Read further at most this much of a body that is refused, so that the answer is not overtaken
+/// by a reset of the connection.
+const DRAIN: u64 = 1 << 20;
+
+/// What was read of a request's body, and what may be done with it.
+#[derive(Default)]
+pub(crate) struct Body {
+    /// All that was read; empty where Pingora's buffer holds all of it.
+    stash: Bytes,
+    /// Whether `stash` must be put out in place of what comes in.
+    stashed: bool,
+    /// Gives the memory back when nothing will be sent again.
+    charge: Option<Charge>,
+    /// The scan of a body that streams on, and its model so far.
+    watch: Option<(ModelScan, Option<String>)>,
+    /// Whether the stash went out in this attempt.
+    injected: bool,
+    /// Whether bytes beyond the stash went to a node: they cannot be sent again.
+    streamed: bool,
+    /// Whether this attempt began with Pingora's buffer.
+    replay_first: bool,
+}
+
+/// Why a body could not be taken.
+pub(crate) enum BodyError {
+    /// Answered by the proxy.
+    Rejected(Rejection),
+    /// The client is gone or broke the protocol.
+    Client(Box<Error>),
+}
+
+impl From<Rejection> for BodyError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// The memory that bodies may take.
+pub(crate) struct BodyLimits {
+    /// For one request, bytes.
+    pub(crate) each: u64,
+    /// Over all.
+    pub(crate) budget: Arc<BodyBudget>,
+}
+
+/// Scans JSON, a form or compressed JSON; or nothing, where only a node can judge the body.
+enum Scan {
+    Plain(ModelScan),
+    Zstd(Box<ZstdScan>),
+    None,
+}
+
+impl Scan {
+    fn of(session: &Session, route: NodeRoute) -> Self {
+        let header = |name| {
+            session
+                .req_header()
+                .headers
+                .get(name)
+                .map_or(&b""[..], |value| value.as_bytes())
+        };
+        if route == NodeRoute::V1Transcriptions {
+            return ModelScan::for_form(header(header::CONTENT_TYPE))
+                .map_or(Self::None, Self::Plain);
+        }
+        if route.reads_zstd() && header(header::CONTENT_ENCODING).eq_ignore_ascii_case(b"zstd") {
+            return ZstdScan::json().map_or(Self::None, |scan| Self::Zstd(Box::new(scan)));
+        }
+        Self::Plain(ModelScan::json())
+    }
+
+    fn feed(&mut self, chunk: &[u8]) {
+        match self {
+            Self::Plain(scan) => scan.feed(chunk),
+            Self::Zstd(scan) => scan.feed(chunk),
+            Self::None => {}
+        }
+    }
+
+    /// Whether nothing that follows can change what was found.
+    fn settled(&self) -> bool {
+        match self {
+            Self::Plain(scan) => scan.root_closed() || scan.failed(),
+            Self::Zstd(scan) => {
+                scan.fault().is_some() || scan.scan().root_closed() || scan.scan().failed()
+            }
+            Self::None => true,
+        }
+    }
+
+    fn has_model(&self) -> bool {
+        match self {
+            Self::Plain(scan) => scan.model().is_some(),
+            Self::Zstd(scan) => scan.scan().model().is_some(),
+            Self::None => false,
+        }
+    }
+
+    fn so_far(&self) -> Found {
+        match self {
+            Self::Plain(scan) => scan.so_far().clone(),
+            Self::Zstd(scan) => scan.scan().so_far().clone(),
+            Self::None => unjudged(),
+        }
+    }
+
+    fn finish(self) -> Found {
+        match self {
+            Self::Plain(scan) => scan.finish(),
+            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| unjudged()),
+            Self::None => unjudged(),
+        }
+    }
+}
+
+/// What is known of a body that only a node can read.
+fn unjudged() -> Found {
+    Found {
+        outcome: Outcome::Broken,
+        root: Root::None,
+        model: Field::Absent,
+        name: Field::Absent,
+        stream: None,
+        include_usage: None,
+        end: None,
+    }
+}
+
+/// Reads the body of a request for `route` as far as the recipe above says.
+pub(crate) async fn read(
+    session: &mut Session,
+    route: NodeRoute,
+    limits: &BodyLimits,
+) -> Result<(Body, Found), BodyError> {
+    expect_continue(session).await?;
+    let mut reading = Reading {
+        length: content_length(session),
+        scan: Scan::of(session, route),
+        kept: BytesMut::new(),
+        charge: None,
+        read: 0,
+        limits,
+    };
+    let ended = reading.run(session).await;
+    match ended {
+        Ok(End::Whole) => reading.whole(session),
+        Ok(End::Streams) => Ok(reading.streams()),
+        Err(error) => {
+            if let BodyError::Rejected(_) = error {
+                drain(session).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// How reading stopped.
+enum End {
+    /// All that matters is here (of a chunked body perhaps not the terminator).
+    Whole,
+    /// The rest is still with the client.
+    Streams,
+}
+
+/// What became of a chunk.
+enum Kept {
+    /// The whole body may be kept.
+    Fits,
+    /// The body is longer than one may be.
+    TooLong,
+    /// The memory over all requests is used up.
+    NoMemory,
+}
+
+struct Reading<'a> {
+    length: Option<u64>,
+    scan: Scan,
+    kept: BytesMut,
+    charge: Option<Charge>,
+    read: u64,
+    limits: &'a BodyLimits,
+}
+
+impl Reading<'_> {
+    async fn run(&mut self, session: &mut Session) -> Result<End, BodyError> {
+        if session.downstream_session.is_body_empty() {
+            return Ok(End::Whole);
+        }
+        loop {
+            let remaining = self
+                .length
+                .map_or(0, |length| length - self.read.min(length));
+            if remaining <= RETRY_BUFFER {
+                session.downstream_session.enable_retry_buffering(); // the first call counts
+            }
+            let chunk = match session.downstream_session.read_request_body().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(End::Whole),
+                Err(error) if matches!(error.etype(), ErrorType::ReadTimedout) => {
+                    return Err(Rejection::BodyTimeout.into());
+                }
+                Err(error) => return Err(BodyError::Client(error)),
+            };
+            self.scan.feed(&chunk);
+            self.read += chunk.len() as u64;
+            match self.keep(&chunk) {
+                Kept::Fits => {}
+                _ if self.scan.has_model() => return Ok(End::Streams),
+                Kept::TooLong if self.read <= self.limits.each => {}
+                Kept::TooLong => return Err(Rejection::BodyTooLarge(self.limits.each).into()),
+                Kept::NoMemory => return Err(Rejection::BodyMemory.into()),
+            }
+            if self.length.is_none() && self.scan.settled() {
+                return Ok(End::Whole);
+            }
+        }
+    }
+
+    /// Keeps a chunk where Pingora's buffer will not hold the whole body, and says whether the
+    /// body fits: by its length, by what has come, and by the memory over all requests.
+    fn keep(&mut self, chunk: &Bytes) -> Kept {
+        // of a body this small Pingora's buffer holds all
+        if self.length.is_some_and(|length| length <= RETRY_BUFFER) {
+            return Kept::Fits;
+        }
+        if self.kept.is_empty() {
+            self.kept
+                .reserve(self.length.unwrap_or(0).min(self.limits.each) as usize);
+        }
+        self.kept.extend_from_slice(chunk);
+        if self.read <= RETRY_BUFFER {
+            return Kept::Fits;
+        }
+        if !self.charge() {
+            return Kept::NoMemory;
+        }
+        let longest = self.length.unwrap_or(0).max(self.read);
+        if longest > self.limits.each {
+            Kept::TooLong
+        } else {
+            Kept::Fits
+        }
+    }
+
+    /// Charges what is kept to the memory over all requests.
+    fn charge(&mut self) -> bool {
+        let target = self.kept.len() as u64;
+        match &mut self.charge {
+            Some(charge) => {
+                let more = target.saturating_sub(charge.bytes());
+                more == 0 || charge.grow(more)
+            }
+            None => {
+                self.charge = self.limits.budget.take(target);
+                self.charge.is_some()
+            }
+        }
+    }
+
+    fn whole(self, session: &mut Session) -> Result<(Body, Found), BodyError> {
+        let done = session.downstream_session.is_body_done();
+        let buffered = session.downstream_session.get_retry_buffer().is_some();
+        if done && self.read > 0 && !buffered {
+            // Chunked, over 64 KiB, and read to its terminator without its value closing: Pingora
+            // would wait for ever to send it. Go says of it what is said here.
+            return Err(Rejection::AsOllama(400, "unexpected EOF".into()).into());
+        }
+        let all_buffered = buffered && self.read <= RETRY_BUFFER;
+        let body = Body {
+            stash: if all_buffered {
+                Bytes::new()
+            } else {
+                self.kept.freeze()
+            },
+            stashed: !all_buffered && self.read > 0,
+            charge: self.charge,
+            ..Body::default()
+        };
+        Ok((body, self.scan.finish()))
+    }
+
+    fn streams(self) -> (Body, Found) {
+        let found = self.scan.so_far();
+        let watch = match self.scan {
+            Scan::Plain(scan) => Some((scan, found.model.text().map(str::to_owned))),
+            Scan::Zstd(_) | Scan::None => None,
+        };
+        let body = Body {
+            stash: self.kept.freeze(),
+            stashed: true,
+            charge: self.charge,
+            watch,
+            ..Body::default()
+        };
+        (body, found)
+    }
+}
+
+impl Body {
+    /// An attempt begins; call before Pingora sends.
+    pub(crate) fn begin_attempt(&mut self, session: &Session) {
+        self.injected = false;
+        self.replay_first = session.downstream_session.get_retry_buffer().is_some();
+    }
+
+    /// What goes to the node in place of `incoming`.
+    pub(crate) fn outgoing(&mut self, incoming: &mut Option<Bytes>) -> Result<(), Rejection> {
+        if !std::mem::replace(&mut self.injected, true) && self.stashed {
+            let fresh = if self.replay_first {
+                None
+            } else {
+                incoming.take()
+            };
+            *incoming = Some(match fresh.filter(|bytes| !bytes.is_empty()) {
+                None => self.stash.clone(),
+                Some(fresh) => {
+                    self.note(&fresh)?;
+                    let mut both = BytesMut::with_capacity(self.stash.len() + fresh.len());
+                    both.extend_from_slice(&self.stash);
+                    both.extend_from_slice(&fresh);
+                    both.freeze()
+                }
+            });
+        } else if let Some(fresh) = incoming.as_ref().filter(|bytes| !bytes.is_empty()) {
+            // without a stash the first call of a second attempt brings Pingora's buffer
+            if self.stashed {
+                self.note(&fresh.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at bytes that stream past: another model in them ends the request.
+    fn note(&mut self, fresh: &Bytes) -> Result<(), Rejection> {
+        self.streamed = true;
+        if let Some((scan, first)) = &mut self.watch {
+            scan.feed(fresh);
+            if scan.model() != first.as_deref() {
+                return Err(Rejection::SecondModel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the whole body can be sent to another node.
+    pub(crate) fn can_replay(&self, session: &mut Session) -> bool {
+        !self.streamed
+            && (!self.injected
+                || session.downstream_session.get_retry_buffer().is_some()
+                || session.downstream_session.is_body_empty())
+    }
+
+    /// Gives up the memory once nothing will be sent again.
+    pub(crate) fn release(&mut self) {
+        self.stash = Bytes::new();
+        self.charge = None;
+    }
+}
+
+/// Answers `Expect: 100-continue`: the body is read here, before a node could ask for it.
+async fn expect_continue(session: &mut Session) -> Result<(), BodyError> {
+    let expects = session.req_header().headers.get(header::EXPECT);
+    if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        session
+            .downstream_session
+            .write_continue_response()
+            .await
+            .map_err(BodyError::Client)?;
+    }
+    Ok(())
+}
+
+fn content_length(session: &Session) -> Option<u64> {
+    let headers = &session.req_header().headers;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Reads a bounded part of what the client still sends of a refused body.
+async fn drain(session: &mut Session) {
+    let mut left = DRAIN;
+    while let Ok(Some(chunk)) = session.downstream_session.read_request_body().await {
+        left = left.saturating_sub(chunk.len() as u64);
+        if left == 0 {
+            break;
+        }
+    }
+}

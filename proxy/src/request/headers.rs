@@ -1,0 +1,84 @@
+//! Which headers pass, in either direction (ollama-api.md §9).
+
+use http::HeaderValue;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// Headers of a client that no node shall see: its credentials (a node would send them on to
+/// ollama.com with a cloud model), its origin (checked here), and what would change the answer's
+/// bytes or the node's redirects. Hop-by-hop headers are Pingora's.
+const STRIPPED: [&str; 14] = [
+    "authorization",
+    "x-api-key",
+    "cookie",
+    "origin",
+    "access-control-request-method",
+    "access-control-request-headers",
+    "access-control-request-private-network",
+    "accept-encoding",
+    "expect",
+    "x-forwarded-prefix",
+    "proxy-authorization",
+    "x-aivonx-node",
+    "x-aivonx-attempts",
+    "x-aivonx-queue-ms",
+];
+
+/// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
+pub(crate) fn to_node(
+    head: &mut RequestHeader,
+    authority: &str,
+    base: &str,
+    request_id: &str,
+) -> Result<()> {
+    for name in STRIPPED {
+        head.remove_header(name);
+    }
+    head.insert_header("Host", authority)?;
+    head.insert_header("x-request-id", request_id)?;
+    if !base.is_empty() {
+        let mut path = base.as_bytes().to_vec();
+        path.extend_from_slice(head.raw_path());
+        head.set_raw_path(&path)?;
+    }
+    Ok(())
+}
+
+/// Marks an answer: which request it is, which node gave it after how many attempts.
+pub(crate) fn mark(
+    head: &mut ResponseHeader,
+    request_id: &str,
+    node: Option<&str>,
+    attempts: u32,
+) -> Result<()> {
+    head.insert_header("x-request-id", request_id)?;
+    if let Some(node) = node {
+        head.insert_header("x-aivonx-node", node)?;
+        head.insert_header("x-aivonx-attempts", attempts)?;
+        head.insert_header("x-aivonx-queue-ms", 0)?; // nothing waits yet: the queue is not built
+    }
+    Ok(())
+}
+
+/// Names the origin that may read the answer, as gin-contrib/cors does.
+pub(crate) fn allow_origin(head: &mut ResponseHeader, origin: &HeaderValue) -> Result<()> {
+    head.insert_header("Access-Control-Allow-Origin", origin.clone())?;
+    head.append_header("Vary", "Origin")?;
+    Ok(())
+}
+
+/// The answer to a preflight from an allowed origin (recording `transport-preflight`), with the
+/// headers of Anthropic's SDK beside Ollama's own list.
+pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
+    head.insert_header("Access-Control-Allow-Headers", ALLOW_HEADERS)?;
+    head.insert_header(
+        "Access-Control-Allow-Methods",
+        "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    )?;
+    head.insert_header("Access-Control-Max-Age", "43200")?;
+    head.append_header("Vary", "Access-Control-Request-Method")?;
+    head.append_header("Vary", "Access-Control-Request-Headers")?;
+    Ok(())
+}
+
+const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,Anthropic-Beta";

@@ -1,0 +1,78 @@
+//! What a scan found.
+
+/// How the body ended, as a node would judge it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first JSON value, or the multipart form, is whole.
+    Complete,
+    /// It stopped too early; an empty body too.
+    Incomplete,
+    /// It is no JSON, or no form. A node answers 400.
+    Broken,
+}
+
+/// What kind of value the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// None has begun.
+    None,
+    /// An object, or a multipart form: the only kind with fields.
+    Object,
+    /// `null`, which Go takes for an object without fields.
+    Null,
+    /// Anything else: a node answers 400.
+    Other,
+}
+
+/// A field that should be a string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Field {
+    /// Not there, or only as `null`.
+    #[default]
+    Absent,
+    /// The last text given (in a form: the first); maybe empty, never trimmed.
+    Text(String),
+    /// The text that counts is longer than 4 KiB as written; it was not kept. No valid name is.
+    TooLong,
+    /// At least once a number, boolean, array or object: a node answers 400 whatever else is
+    /// there. In a form: named or encoded in a way that only a node reads.
+    WrongType,
+}
+
+impl Field {
+    /// The text, if it is one that was kept.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Absent | Self::TooLong | Self::WrongType => None,
+        }
+    }
+
+    /// Takes another value in; a wrong type is remembered, since Go reports it at the end.
+    pub(super) fn set(&mut self, value: Self) {
+        if *self != Self::WrongType {
+            *self = value;
+        }
+    }
+}
+
+/// All that a scan has to say at the end of the body.
+///
+/// Of a body that is not [`Outcome::Complete`] it holds what was read before the end or the fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How the body ended.
+    pub outcome: Outcome,
+    /// What kind of value it is.
+    pub root: Root,
+    /// `model`.
+    pub model: Field,
+    /// `name`, which show, pull, push, create and delete read where `model` is empty.
+    pub name: Field,
+    /// `stream`, where it is a boolean; `null` and other types leave it as it was.
+    pub stream: Option<bool>,
+    /// `stream_options.include_usage` of the `/v1` routes, likewise.
+    pub include_usage: Option<bool>,
+    /// The length of the body up to the end of its first value; what follows is ignored.
+    pub end: Option<u64>,
+}

@@ -1,0 +1,175 @@
+//! Ollama's own Host and Origin checks for callers without a key (design.md D12): upstream they
+//! no longer see the client's headers, and any web page could otherwise reach a loopback fleet by
+//! DNS rebinding. Rules: ollama-api.md §9; answers as in the recordings `transport-*`.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Who may call, given where the proxy listens.
+#[derive(Debug, Clone)]
+pub(crate) struct OriginPolicy {
+    /// Ollama checks the Host only when it listens on a loopback address.
+    check_host: bool,
+    hostname: String,
+}
+
+/// What a request's `Host` and `Origin` mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// No browser, or the same origin: nothing to add.
+    Plain,
+    /// Another origin that is allowed: the answer names it.
+    Cors,
+    /// 403 with an empty body.
+    Forbidden,
+}
+
+/// Hosts whose pages may call from any port (ollama: envconfig/config.go `AllowedOrigins`).
+const ORIGIN_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "0.0.0.0"];
+/// Schemes of desktop applications, any host.
+const ORIGIN_SCHEMES: [&str; 5] = [
+    "app://",
+    "file://",
+    "tauri://",
+    "vscode-webview://",
+    "vscode-file://",
+];
+
+impl OriginPolicy {
+    /// The policy of a listener on a machine of this name.
+    pub(crate) fn new(listen: SocketAddr, hostname: String) -> Self {
+        Self {
+            check_host: listen.ip().is_loopback(),
+            hostname,
+        }
+    }
+
+    /// Judges a request. The origin comes first, as in Ollama.
+    pub(crate) fn judge(&self, host: &str, origin: Option<&str>) -> Verdict {
+        let cors = match origin {
+            None | Some("") => Verdict::Plain,
+            Some(origin) if is_same(origin, host) => Verdict::Plain,
+            Some(origin) if origin_allowed(origin) => Verdict::Cors,
+            Some(_) => return Verdict::Forbidden,
+        };
+        if self.check_host && !self.host_allowed(host) {
+            Verdict::Forbidden
+        } else {
+            cors
+        }
+    }
+
+    fn host_allowed(&self, host: &str) -> bool {
+        let name = without_port(host);
+        if let Ok(ip) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return ip_allowed(ip);
+        }
+        let name = name.to_ascii_lowercase();
+        name.is_empty()
+            || name == "localhost"
+            || name == self.hostname
+            || [".localhost", ".local", ".internal"]
+                .iter()
+                .any(|end| name.ends_with(end))
+    }
+}
+
+fn is_same(origin: &str, host: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| origin.strip_prefix(scheme) == Some(host))
+}
+
+fn origin_allowed(origin: &str) -> bool {
+    if ORIGIN_SCHEMES
+        .iter()
+        .any(|scheme| origin.starts_with(scheme))
+    {
+        return true;
+    }
+    let rest = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        ORIGIN_HOSTS.iter().any(|host| {
+            rest.strip_prefix(host)
+                .is_some_and(|port| port.is_empty() || port.starts_with(':'))
+        })
+    })
+}
+
+/// Loopback, private and unspecified addresses (ollama: server/routes.go `allowedHost`).
+fn ip_allowed(ip: IpAddr) -> bool {
+    ip.is_loopback()
+        || ip.is_unspecified()
+        || match ip {
+            IpAddr::V4(ip) => ip.is_private(),
+            IpAddr::V6(ip) => ip.is_unique_local(),
+        }
+}
+
+fn without_port(host: &str) -> &str {
+    if host.starts_with('[') {
+        return host.find(']').map_or(host, |end| &host[..=end]);
+    }
+    match host.split_once(':') {
+        // more than one colon: an IPv6 address without brackets has no port
+        Some((name, rest)) if !rest.contains(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(listen: &str) -> OriginPolicy {
+        OriginPolicy::new(listen.parse().unwrap(), "box".into())
+    }
+
+    #[test]
+    fn hosts_are_checked_on_loopback_only() {
+        let policy = policy("127.0.0.1:8000");
+        for host in [
+            "",
+            "localhost:8000",
+            "127.0.0.1:8000",
+            "gpu-1.internal",
+            "10.1.2.3:8000",
+            "[::1]:8000",
+            "BOX",
+            "a.local",
+        ] {
+            assert_eq!(policy.judge(host, None), Verdict::Plain, "{host}");
+        }
+        for host in [
+            "ollama.example.com",
+            "8.8.8.8",
+            "localhost.evil.com",
+            "[2001:db8::1]:80",
+        ] {
+            assert_eq!(policy.judge(host, None), Verdict::Forbidden, "{host}");
+        }
+        assert_eq!(
+            self::policy("0.0.0.0:8000").judge("ollama.example.com", None),
+            Verdict::Plain
+        );
+    }
+
+    #[test]
+    fn origins_are_checked_everywhere() {
+        for listen in ["127.0.0.1:8000", "0.0.0.0:8000"] {
+            let policy = policy(listen);
+            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin));
+            assert_eq!(judge("https://chat.example.com"), Verdict::Forbidden);
+            assert_eq!(judge("http://localhost:3000"), Verdict::Cors);
+            assert_eq!(judge("http://localhostevil"), Verdict::Forbidden);
+            assert_eq!(
+                judge("http://127.0.0.1:8000"),
+                Verdict::Plain,
+                "the same origin"
+            );
+            assert_eq!(judge("app://whatever"), Verdict::Cors);
+            assert_eq!(judge("null"), Verdict::Forbidden);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Why the proxy answered a request itself, and with what. A `Rejection` rides as the cause of a
+//! Pingora error and is found again where the answer is written.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// An answer of the proxy's own that is no success.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejection {
+    /// What Ollama would say of a request that no node is there to judge.
+    #[error("{1}")]
+    AsOllama(u16, String),
+    /// Nodes are known for the model, none of them healthy.
+    #[error("no healthy node {}", serves(.0))]
+    NoHealthyNode(Option<String>),
+    /// Every breaker is open.
+    #[error("every node that could answer is failing; try again in {}s", seconds(*.0))]
+    Failing(Duration),
+    /// The document names no node that takes requests.
+    #[error("no node is in service")]
+    NoNode,
+    /// The model was not found within the memory for one body.
+    #[error("request body too large: its model must stand within the first {0} bytes")]
+    BodyTooLarge(u64),
+    /// The memory for all bodies is used up.
+    #[error("too many large request bodies at once; try again")]
+    BodyMemory,
+    /// The client stopped sending.
+    #[error("request body did not arrive in time")]
+    BodyTimeout,
+    /// A body beyond the memory named another model after it was already on its way.
+    #[error("request names two models; a body of this size may name one")]
+    SecondModel,
+    /// Every attempt failed before a byte; the text is the last failure.
+    #[error("{0}")]
+    NodeFailed(String),
+    /// No first byte in time.
+    #[error("no answer from node {node} within {}s", seconds(*.waited))]
+    FirstByteTimeout {
+        /// The node.
+        node: String,
+        /// The timeout.
+        waited: Duration,
+    },
+    /// A route that is not built yet.
+    #[error("{0} is not built yet in aivonx: ask the node itself")]
+    NotBuilt(&'static str),
+}
+
+fn serves(model: &Option<String>) -> String {
+    model.as_ref().map_or_else(
+        || "is in service".into(),
+        |model| format!("has model '{model}'"),
+    )
+}
+
+/// Whole seconds, rounded up: a client told to come back early would fail again.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000) as u64
+}
+
+impl Rejection {
+    /// Exhaustive, so that a new variant must choose its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::AsOllama(status, _) => {
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
+            }
+            Self::NoHealthyNode(_) | Self::Failing(_) | Self::NoNode | Self::BodyMemory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::SecondModel => StatusCode::BAD_REQUEST,
+            Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
+            Self::FirstByteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::NotBuilt(_) => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+
+    /// Seconds for `Retry-After`, on every 429 and 503.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Failing(wait) => Some(seconds(*wait).max(1)),
+            Self::NoHealthyNode(_) | Self::NoNode => Some(5),
+            Self::BodyMemory => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The value of `rejections_total{reason}` and of the access line's outcome.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::AsOllama(..) => "bad_request",
+            Self::NoHealthyNode(_) => "no_healthy_node",
+            Self::Failing(_) => "breaker_open",
+            Self::NoNode => "no_node",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyMemory => "body_memory",
+            Self::BodyTimeout => "body_timeout",
+            Self::SecondModel => "second_model",
+            Self::NodeFailed(_) => "node_failed",
+            Self::FirstByteTimeout { .. } => "first_byte_timeout",
+            Self::NotBuilt(_) => "not_built",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_503_says_when_to_come_back() {
+        for rejection in [
+            Rejection::NoHealthyNode(Some("m".into())),
+            Rejection::Failing(Duration::from_millis(1)),
+            Rejection::NoNode,
+            Rejection::BodyMemory,
+        ] {
+            assert_eq!(rejection.status(), 503);
+            assert!(rejection.retry_after().unwrap() >= 1);
+        }
+        assert_eq!(
+            Rejection::Failing(Duration::from_millis(1200)).retry_after(),
+            Some(2)
+        );
+        assert_eq!(
+            Rejection::NoHealthyNode(Some("m".into())).to_string(),
+            "no healthy node has model 'm'"
+        );
+    }
+}

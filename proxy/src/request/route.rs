@@ -1,0 +1,347 @@
+//! Method and path → what is to be done. The table is ollama-api.md §1, the layer around it
+//! (404, 405, redirects) as Go's router answers (recordings `routing-*`).
+
+use std::borrow::Cow;
+
+use http::Method;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET`/`HEAD /`.
+    Root,
+    /// `GET`/`HEAD /api/version`.
+    Version,
+    /// `GET`/`HEAD /api/tags`.
+    Tags,
+    /// `GET /api/ps`.
+    Ps,
+    /// `GET /v1/models`.
+    Models,
+    /// `GET /v1/models/{id}`, the id decoded.
+    Model(String),
+    /// Goes to a node.
+    Node(NodeRoute),
+    /// Changes a node's store or identity: not built yet. The text says what.
+    NotBuilt(&'static str),
+    /// `OPTIONS` of a path with these methods.
+    Options(&'static str),
+    /// The path exists, the method does not: `Allow`.
+    WrongMethod(&'static str),
+    /// No such path.
+    NotFound,
+    /// Another spelling of a path: status and where to.
+    Redirect(u16, String),
+}
+
+/// A route that a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum NodeRoute {
+    /// `/api/generate`
+    Generate,
+    /// `/api/chat`
+    Chat,
+    /// `/api/embed`
+    Embed,
+    /// `/api/embeddings`
+    Embeddings,
+    /// `/api/show`
+    Show,
+    /// `/v1/chat/completions`
+    V1Chat,
+    /// `/v1/completions`
+    V1Completions,
+    /// `/v1/embeddings`
+    V1Embeddings,
+    /// `/v1/responses`
+    V1Responses,
+    /// `/v1/messages`
+    V1Messages,
+    /// `/v1/audio/transcriptions`
+    V1Transcriptions,
+    /// A read that any node may answer: status, recommendations, web search.
+    AnyNode,
+    /// A POST under `/api` or `/v1` that this version does not know: routed by its `model`.
+    Unknown,
+}
+
+impl NodeRoute {
+    /// Whether `name` stands in for an absent `model` (ollama-api.md §2).
+    pub(crate) fn reads_name(self) -> bool {
+        matches!(self, Self::Show | Self::Unknown)
+    }
+
+    /// Whether a zstd body is understood.
+    pub(crate) fn reads_zstd(self) -> bool {
+        matches!(
+            self,
+            Self::V1Chat
+                | Self::V1Completions
+                | Self::V1Embeddings
+                | Self::V1Responses
+                | Self::V1Messages
+        )
+    }
+
+    /// Whether the answer comes as a stream where the body says nothing of it.
+    pub(crate) fn streams_by_default(self) -> bool {
+        matches!(self, Self::Generate | Self::Chat)
+    }
+
+    /// Whether the answer may come as a stream at all.
+    pub(crate) fn may_stream(self) -> bool {
+        !matches!(
+            self,
+            Self::Embed | Self::Embeddings | Self::V1Embeddings | Self::Show | Self::AnyNode
+        )
+    }
+
+    /// Whether the runner is asked, so that the answer's time says something of it.
+    pub(crate) fn infers(self) -> bool {
+        !matches!(self, Self::Show | Self::AnyNode | Self::Unknown)
+    }
+}
+
+impl Route {
+    /// The name in metrics and access lines: from this table, never from the client's text.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Version => "/api/version",
+            Self::Tags => "/api/tags",
+            Self::Ps => "/api/ps",
+            Self::Models => "/v1/models",
+            Self::Model(_) => "/v1/models/{id}",
+            Self::Node(route) => route.label(),
+            Self::NotBuilt(path) => path,
+            Self::Options(_) | Self::WrongMethod(_) | Self::NotFound | Self::Redirect(..) => {
+                "other"
+            }
+        }
+    }
+
+    /// Reads method and path (without the query).
+    pub(crate) fn of(method: &Method, path: &str) -> Self {
+        if let Some(clean) = cleaned(path) {
+            return Self::Redirect(307, clean);
+        }
+        if let Some((methods, route)) = known(path) {
+            return pick(method, methods, route);
+        }
+        let slashed = path
+            .strip_suffix('/')
+            .filter(|bare| !bare.is_empty() && known(bare).is_some());
+        if let Some(bare) = slashed {
+            let status = if method == Method::GET { 301 } else { 307 };
+            return Self::Redirect(status, bare.to_owned());
+        }
+        let ours = path.starts_with("/api/") || path.starts_with("/v1/");
+        if method == Method::POST && ours {
+            Self::Node(NodeRoute::Unknown)
+        } else {
+            Self::NotFound
+        }
+    }
+}
+
+impl NodeRoute {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Generate => "/api/generate",
+            Self::Chat => "/api/chat",
+            Self::Embed => "/api/embed",
+            Self::Embeddings => "/api/embeddings",
+            Self::Show => "/api/show",
+            Self::V1Chat => "/v1/chat/completions",
+            Self::V1Completions => "/v1/completions",
+            Self::V1Embeddings => "/v1/embeddings",
+            Self::V1Responses => "/v1/responses",
+            Self::V1Messages => "/v1/messages",
+            Self::V1Transcriptions => "/v1/audio/transcriptions",
+            Self::AnyNode => "any_node",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The route of a known path, with the methods it has.
+fn known(path: &str) -> Option<(&'static str, Route)> {
+    use NodeRoute as N;
+    let post = |route| Some(("POST", Route::Node(route)));
+    match path {
+        "/" => Some(("GET, HEAD", Route::Root)),
+        "/api/version" => Some(("GET, HEAD", Route::Version)),
+        "/api/tags" => Some(("GET, HEAD", Route::Tags)),
+        "/api/ps" => Some(("GET", Route::Ps)),
+        "/api/status" | "/api/experimental/model-recommendations" => {
+            Some(("GET", Route::Node(N::AnyNode)))
+        }
+        "/api/experimental/web_search" | "/api/experimental/web_fetch" => post(N::AnyNode),
+        "/api/generate" => post(N::Generate),
+        "/api/chat" => post(N::Chat),
+        "/api/embed" => post(N::Embed),
+        "/api/embeddings" => post(N::Embeddings),
+        "/api/show" => post(N::Show),
+        "/v1/chat/completions" => post(N::V1Chat),
+        "/v1/completions" => post(N::V1Completions),
+        "/v1/embeddings" => post(N::V1Embeddings),
+        "/v1/responses" => post(N::V1Responses),
+        "/v1/messages" => post(N::V1Messages),
+        "/v1/audio/transcriptions" => post(N::V1Transcriptions),
+        "/v1/models" => Some(("GET", Route::Models)),
+        "/api/pull" => Some(("POST", Route::NotBuilt("/api/pull"))),
+        "/api/push" => Some(("POST", Route::NotBuilt("/api/push"))),
+        "/api/create" => Some(("POST", Route::NotBuilt("/api/create"))),
+        "/api/copy" => Some(("POST", Route::NotBuilt("/api/copy"))),
+        "/api/delete" => Some(("DELETE", Route::NotBuilt("/api/delete"))),
+        "/api/me" => Some(("POST", Route::NotBuilt("/api/me"))),
+        "/api/signout" => Some(("POST", Route::NotBuilt("/api/signout"))),
+        _ => below(path),
+    }
+}
+
+/// Paths with a part of the client's own.
+fn below(path: &str) -> Option<(&'static str, Route)> {
+    let rest = |prefix| {
+        path.strip_prefix(prefix)
+            .filter(|rest: &&str| !rest.is_empty())
+    };
+    if let Some(id) = rest("/v1/models/") {
+        // unlike Ollama, names with a slash can be asked for: the SDKs send them as %2F
+        return (!id.ends_with('/')).then(|| ("GET", Route::Model(decoded(id).into_owned())));
+    }
+    if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/')) {
+        return Some(("HEAD, POST", Route::NotBuilt("/api/blobs/{digest}")));
+    }
+    if rest("/api/user/keys/").is_some_and(|key| !key.contains('/')) {
+        return Some(("DELETE", Route::NotBuilt("/api/user/keys/{key}")));
+    }
+    None
+}
+
+fn pick(method: &Method, methods: &'static str, route: Route) -> Route {
+    if methods.split(", ").any(|known| known == method.as_str()) {
+        route
+    } else if method == Method::OPTIONS {
+        Route::Options(methods)
+    } else {
+        Route::WrongMethod(methods)
+    }
+}
+
+/// The clean form of a path with `//`, `.` or `..` in it, as Go's `path.Clean` makes it; a slash
+/// at the end stays. `None` where it is clean.
+fn cleaned(path: &str) -> Option<String> {
+    let dirty = path.contains("//") || path.split('/').any(|part| part == "." || part == "..");
+    if !dirty {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut clean = format!("/{}", parts.join("/"));
+    if path.ends_with('/') && clean.len() > 1 {
+        clean.push('/');
+    }
+    Some(clean)
+}
+
+/// Percent-decoded; what is no valid escape or UTF-8 stays as it is.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten();
+        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(method: &str, path: &str) -> Route {
+        Route::of(&method.parse().unwrap(), path)
+    }
+
+    #[test]
+    fn known_paths_take_their_methods_only() {
+        assert_eq!(route("GET", "/"), Route::Root);
+        assert_eq!(route("HEAD", "/api/tags"), Route::Tags);
+        assert_eq!(route("HEAD", "/api/ps"), Route::WrongMethod("GET"));
+        assert_eq!(route("GET", "/api/generate"), Route::WrongMethod("POST"));
+        assert_eq!(route("OPTIONS", "/api/chat"), Route::Options("POST"));
+        assert_eq!(route("POST", "/api/chat"), Route::Node(NodeRoute::Chat));
+        assert_eq!(
+            route("DELETE", "/api/delete"),
+            Route::NotBuilt("/api/delete")
+        );
+    }
+
+    #[test]
+    fn unknown_posts_under_our_roots_are_routed_by_model() {
+        assert_eq!(
+            route("POST", "/v1/systemone"),
+            Route::Node(NodeRoute::Unknown)
+        );
+        assert_eq!(
+            route("POST", "/api/nosuch"),
+            Route::Node(NodeRoute::Unknown)
+        );
+        assert_eq!(route("GET", "/api/nosuch"), Route::NotFound);
+        assert_eq!(route("POST", "/nosuch"), Route::NotFound);
+    }
+
+    #[test]
+    fn other_spellings_are_redirected_as_go_does() {
+        assert_eq!(
+            route("GET", "/api/tags/"),
+            Route::Redirect(301, "/api/tags".into())
+        );
+        assert_eq!(
+            route("POST", "/api/chat/"),
+            Route::Redirect(307, "/api/chat".into())
+        );
+        assert_eq!(
+            route("GET", "//api/tags"),
+            Route::Redirect(307, "/api/tags".into())
+        );
+        assert_eq!(
+            route("GET", "/api/../api/tags"),
+            Route::Redirect(307, "/api/tags".into())
+        );
+        assert_eq!(route("GET", "/../.."), Route::Redirect(307, "/".into()));
+    }
+
+    #[test]
+    fn model_ids_are_decoded() {
+        assert_eq!(
+            route("GET", "/v1/models/ns%2Ftiny%3A1b"),
+            Route::Model("ns/tiny:1b".into())
+        );
+        assert_eq!(route("GET", "/v1/models/a%zz"), Route::Model("a%zz".into()));
+    }
+}

@@ -1,0 +1,205 @@
+//! One JSON line a request on standard output. Lines are gathered and written by a thread of their
+//! own, so that no request waits for a pipe; when its reader is too slow, lines are dropped and
+//! counted in the next one written.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
+
+/// Bytes that may wait for the writer; more are dropped.
+const MOST: usize = 8 << 20;
+/// From here on the writer is woken at once.
+const PLENTY: usize = 64 << 10;
+/// Otherwise it writes this often.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// One access line; fields in this order. No prompt, no key, no address of a person.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccessLine<'a> {
+    /// When the request's head had come, RFC 3339 in UTC.
+    pub(crate) time: String,
+    pub(crate) id: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) route: &'static str,
+    pub(crate) model: &'a str,
+    pub(crate) node: &'a str,
+    pub(crate) status: u16,
+    /// `ok`, `error`, `client_gone`, `broken`, `unfinished`, or a rejection's reason.
+    pub(crate) outcome: &'a str,
+    pub(crate) attempts: u32,
+    pub(crate) queue_ms: u64,
+    pub(crate) first_byte_ms: Option<f64>,
+    pub(crate) duration_ms: f64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) tokens_prompt: Option<u64>,
+    pub(crate) tokens_output: Option<u64>,
+}
+
+/// The log; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AccessLogger(Option<Arc<Shared>>);
+
+struct Shared {
+    /// Guards the lines that wait; the writer takes them whole.
+    lines: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    dropped: u64,
+    closing: bool,
+}
+
+impl AccessLogger {
+    /// A log that writes nothing.
+    pub(crate) fn off() -> Self {
+        Self(None)
+    }
+
+    /// A log to `out`; starts its thread.
+    pub(crate) fn start(out: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            lines: Mutex::default(),
+            wake: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_lines(&writer, out))?;
+        Ok(Self(Some(shared)))
+    }
+
+    /// Whether lines are wanted at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Adds a line.
+    pub(crate) fn write(&self, line: &AccessLine<'_>) {
+        let Some(shared) = &self.0 else { return };
+        let mut waiting = shared.lines.lock();
+        if waiting.bytes.len() > MOST {
+            waiting.dropped += 1;
+            return;
+        }
+        let before = waiting.bytes.len();
+        if serde_json::to_writer(&mut waiting.bytes, line).is_err() {
+            waiting.bytes.truncate(before);
+            return;
+        }
+        waiting.bytes.push(b'\n');
+        if before < PLENTY && waiting.bytes.len() >= PLENTY {
+            shared.wake.notify_one();
+        }
+    }
+
+    /// Waits until what was added is written, at most a second.
+    pub(crate) fn flush(&self) {
+        let Some(shared) = &self.0 else { return };
+        let mut waiting = shared.lines.lock();
+        waiting.closing = true;
+        shared.wake.notify_all();
+        while waiting.closing {
+            if shared
+                .wake
+                .wait_for(&mut waiting, Duration::from_secs(1))
+                .timed_out()
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn write_lines(shared: &Shared, mut out: impl Write) {
+    let mut batch = Vec::new();
+    loop {
+        let (dropped, closing) = {
+            let mut waiting = shared.lines.lock();
+            if waiting.bytes.len() < PLENTY && !waiting.closing {
+                shared.wake.wait_for(&mut waiting, EVERY);
+            }
+            std::mem::swap(&mut batch, &mut waiting.bytes);
+            (std::mem::take(&mut waiting.dropped), waiting.closing)
+        };
+        if dropped > 0 {
+            batch.extend_from_slice(
+                format!("{{\"outcome\":\"log_lines_dropped\",\"count\":{dropped}}}\n").as_bytes(),
+            );
+        }
+        // a reader that has gone must not end the proxy
+        let _ = out.write_all(&batch).and_then(|()| out.flush());
+        batch.clear();
+        if closing {
+            shared.lines.lock().closing = false;
+            shared.wake.notify_all();
+        }
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn timestamp(at: SystemTime) -> String {
+    chrono::DateTime::<chrono::Utc>::from(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_whole_json_in_their_order() {
+        let buffer = Buffer::default();
+        let log = AccessLogger::start(buffer.clone()).unwrap();
+        for status in [200, 404] {
+            log.write(&AccessLine {
+                time: timestamp(SystemTime::UNIX_EPOCH),
+                id: "a\"b",
+                method: "POST",
+                route: "/api/chat",
+                model: "m",
+                node: "n",
+                status,
+                outcome: "ok",
+                attempts: 1,
+                queue_ms: 0,
+                first_byte_ms: None,
+                duration_ms: 1.5,
+                bytes_in: 1,
+                bytes_out: 2,
+                tokens_prompt: None,
+                tokens_output: Some(3),
+            });
+        }
+        log.flush();
+        let text = String::from_utf8(buffer.0.lock().clone()).unwrap();
+        let statuses: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["status"].clone())
+            .collect();
+        assert_eq!(statuses, [200, 404]);
+        assert!(
+            text.starts_with("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":\"a\\\"b\""),
+            "{text}"
+        );
+    }
+}

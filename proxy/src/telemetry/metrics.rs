@@ -1,0 +1,293 @@
+//! The metrics of a data plane (design.md §5). Labels come from the fleet and from tables of this
+//! program, never from a client's text (D9).
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::fleet::Fleet;
+use crate::upstream::usage::Tokens;
+
+/// Bounds that tell a warm answer (milliseconds) from a cold load (minutes): up to 900 s.
+const SECONDS: [f64; 19] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0, 900.0,
+];
+/// Tokens a second, from a CPU to a large GPU.
+const SPEED: [f64; 11] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0,
+];
+/// From here on a load is a cold one: a warm model takes a few milliseconds (ollama-api.md §3.1).
+const COLD: Duration = Duration::from_millis(100);
+
+/// Every family of a data plane.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    inflight: IntGaugeVec,
+    tokens: IntCounterVec,
+    speed: HistogramVec,
+    retries: IntCounterVec,
+    rejections: IntCounterVec,
+    cold_loads: IntCounterVec,
+    node_up: IntGaugeVec,
+    node_slots: IntGaugeVec,
+    revision: IntGauge,
+    apply_seconds: Gauge,
+    apply_failures: IntGauge,
+    body_bytes: IntGauge,
+}
+
+/// One finished request.
+pub(crate) struct Finished<'a> {
+    pub(crate) route: &'static str,
+    pub(crate) model: &'a str,
+    pub(crate) node: &'a str,
+    pub(crate) status: u16,
+    pub(crate) duration: Duration,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) tokens: Tokens,
+}
+
+impl Metrics {
+    /// Registers every family; a name taken twice is a bug here.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(format!("aivonx_{name}"), help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntGaugeVec::new(Opts::new(format!("aivonx_{name}"), help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let single = |name: &str, help: &str| {
+            let one = IntGauge::new(format!("aivonx_{name}"), help)?;
+            registry.register(Box::new(one.clone()))?;
+            Ok::<_, prometheus::Error>(one)
+        };
+        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let opts = HistogramOpts::new(format!("aivonx_{name}"), help).buckets(buckets.to_vec());
+            let family = HistogramVec::new(opts, labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let build = gauge(
+            "build_info",
+            "Always 1; the label says which version runs.",
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let apply_seconds = Gauge::new(
+            "aivonx_fleet_apply_seconds",
+            "Seconds the last change of the fleet took to come into force.",
+        )?;
+        registry.register(Box::new(apply_seconds.clone()))?;
+        Ok(Self {
+            requests: counter(
+                "requests_total",
+                "Requests answered, by route, model, node and status.",
+                &["route", "model", "node", "status"],
+            )?,
+            duration: histogram(
+                "request_duration_seconds",
+                "Seconds from the request's head to the last byte of its answer.",
+                &["route", "model"],
+                &SECONDS,
+            )?,
+            first_byte: histogram(
+                "time_to_first_byte_seconds",
+                "Seconds from the request's head to the first byte of a node's answer.",
+                &["route", "model", "node"],
+                &SECONDS,
+            )?,
+            inflight: gauge("inflight", "Requests with a node now.", &["node"])?,
+            tokens: counter(
+                "tokens_total",
+                "Tokens as the nodes counted them; kind is prompt or output.",
+                &["model", "node", "kind"],
+            )?,
+            speed: histogram(
+                "output_tokens_per_second",
+                "Generated tokens a second of generation.",
+                &["model", "node"],
+                &SPEED,
+            )?,
+            retries: counter(
+                "retries_total",
+                "Attempts sent to another node, by the reason of the first's failure.",
+                &["reason"],
+            )?,
+            rejections: counter(
+                "rejections_total",
+                "Requests the proxy answered itself with an error.",
+                &["reason"],
+            )?,
+            cold_loads: counter(
+                "cold_loads_total",
+                "Answers for which a model was loaded.",
+                &["model", "node"],
+            )?,
+            node_up: gauge("node_up", "1 where the node answers its probes.", &["node"])?,
+            node_slots: gauge(
+                "node_slots",
+                "Slots of a model on a node, as the fleet document says.",
+                &["node", "model"],
+            )?,
+            revision: single("fleet_revision", "Number of the fleet document in force.")?,
+            apply_failures: single(
+                "fleet_invalid",
+                "1 while the newest fleet document is invalid and the one before is in force.",
+            )?,
+            body_bytes: single(
+                "request_body_bytes",
+                "Bytes of large request bodies held in memory now.",
+            )?,
+            apply_seconds,
+            registry,
+        })
+    }
+
+    /// Counts a finished request.
+    pub(crate) fn finished(&self, done: &Finished<'_>) {
+        let mut digits = [0; 3];
+        let status = three_digits(done.status, &mut digits);
+        self.requests
+            .with_label_values(&[done.route, done.model, done.node, status])
+            .inc();
+        self.duration
+            .with_label_values(&[done.route, done.model])
+            .observe(done.duration.as_secs_f64());
+        if let Some(after) = done.first_byte {
+            self.first_byte
+                .with_label_values(&[done.route, done.model, done.node])
+                .observe(after.as_secs_f64());
+        }
+        self.count_tokens(done);
+    }
+
+    fn count_tokens(&self, done: &Finished<'_>) {
+        let Tokens {
+            prompt,
+            output,
+            output_nanos,
+            load_nanos,
+        } = done.tokens;
+        for (count, kind) in [(prompt, "prompt"), (output, "output")] {
+            if let Some(count) = count {
+                self.tokens
+                    .with_label_values(&[done.model, done.node, kind])
+                    .inc_by(count);
+            }
+        }
+        if let (Some(count), Some(nanos @ 1..)) = (output, output_nanos) {
+            let speed = count as f64 / Duration::from_nanos(nanos).as_secs_f64();
+            self.speed
+                .with_label_values(&[done.model, done.node])
+                .observe(speed);
+        }
+        if load_nanos.is_some_and(|nanos| Duration::from_nanos(nanos) >= COLD) {
+            self.cold_loads
+                .with_label_values(&[done.model, done.node])
+                .inc();
+        }
+    }
+
+    /// Counts an attempt that goes to another node.
+    pub(crate) fn retried(&self, reason: &'static str) {
+        self.retries.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts an answer of the proxy's own.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        self.rejections.with_label_values(&[reason]).inc();
+    }
+
+    /// A document came into force.
+    pub(crate) fn applied(&self, revision: u64, took: Duration) {
+        self.revision.set(revision.cast_signed());
+        self.apply_seconds.set(took.as_secs_f64());
+        self.apply_failures.set(0);
+    }
+
+    /// A document was refused.
+    pub(crate) fn refused(&self) {
+        self.apply_failures.set(1);
+    }
+
+    /// Everything as text, with what is read at this moment.
+    pub(crate) fn render(&self, fleet: &Fleet, body_bytes: u64) -> prometheus::Result<String> {
+        self.body_bytes.set(body_bytes.cast_signed());
+        self.inflight.reset();
+        self.node_up.reset();
+        self.node_slots.reset();
+        let snapshot = fleet.load_full();
+        for node in snapshot.nodes() {
+            let name = node.name();
+            self.inflight
+                .with_label_values(&[name])
+                .set(i64::from(node.state().in_flight()));
+            self.node_up
+                .with_label_values(&[name])
+                .set(i64::from(node.state().health.is_up()));
+        }
+        for (_, entry) in snapshot.models() {
+            for holder in &entry.holders {
+                let slots = i64::from(holder.node.doc().slots);
+                self.node_slots
+                    .with_label_values(&[holder.node.name(), &entry.label])
+                    .set(slots);
+            }
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// A status as text without an allocation.
+fn three_digits(status: u16, out: &mut [u8; 3]) -> &str {
+    for (place, slot) in out.iter_mut().rev().enumerate() {
+        *slot = b'0' + (status / 10u16.pow(place as u32) % 10) as u8;
+    }
+    std::str::from_utf8(out).unwrap_or("000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_register_once_and_count() {
+        let metrics = Metrics::new().unwrap();
+        metrics.finished(&Finished {
+            route: "/api/chat",
+            model: "m:latest",
+            node: "a",
+            status: 200,
+            duration: Duration::from_secs(2),
+            first_byte: Some(Duration::from_secs(1)),
+            tokens: Tokens {
+                prompt: Some(15),
+                output: Some(6),
+                output_nanos: Some(1_000_000_000),
+                load_nanos: Some(2_000_000_000),
+            },
+        });
+        let fleet = Fleet::new(aivonx_shared::config::ProxyConfig::defaults().breaker);
+        let text = metrics.render(&fleet, 0).unwrap();
+        for line in [
+            r#"aivonx_requests_total{model="m:latest",node="a",route="/api/chat",status="200"} 1"#,
+            r#"aivonx_tokens_total{kind="output",model="m:latest",node="a"} 6"#,
+            r#"aivonx_cold_loads_total{model="m:latest",node="a"} 1"#,
+            r#"aivonx_time_to_first_byte_seconds_bucket{model="m:latest",node="a",route="/api/chat",le="900"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! One attempt at one node: the deadline of its present phase, and why it was ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use crate::fleet::waiting::{Interrupt, Why};
+
+/// An attempt that is with a node.
+pub(crate) struct Attempt {
+    connection: Arc<Connection>,
+    began: Instant,
+    first_byte: Duration,
+    idle: Duration,
+    has_byte: AtomicBool,
+    /// When the last byte came, milliseconds after `began`.
+    last_byte: AtomicU64,
+    why: AtomicU8,
+}
+
+impl Attempt {
+    /// An attempt that begins now; timeouts by phase (design.md D4).
+    pub(crate) fn new(connection: Arc<Connection>, first_byte: Duration, idle: Duration) -> Self {
+        Self {
+            connection,
+            began: Instant::now(),
+            first_byte,
+            idle,
+            has_byte: AtomicBool::new(false),
+            last_byte: AtomicU64::new(0),
+            why: AtomicU8::new(0),
+        }
+    }
+
+    /// A byte of the answer came.
+    pub(crate) fn saw_byte(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.began).as_millis() as u64;
+        self.last_byte.store(after, Ordering::Relaxed);
+        self.has_byte.store(true, Ordering::Release);
+    }
+
+    /// Why it was ended from outside, if it was.
+    pub(crate) fn why(&self) -> Option<Why> {
+        match self.why.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Why::NodeDown),
+            2 => Some(Why::FirstByte),
+            _ => Some(Why::Idle),
+        }
+    }
+}
+
+impl Interrupt for Attempt {
+    fn waits(&self) -> bool {
+        !self.has_byte.load(Ordering::Acquire)
+    }
+
+    fn overdue(&self, now: Instant) -> Option<Why> {
+        let age = now.saturating_duration_since(self.began);
+        if self.waits() {
+            (age > self.first_byte).then_some(Why::FirstByte)
+        } else {
+            let last = Duration::from_millis(self.last_byte.load(Ordering::Relaxed));
+            (age.saturating_sub(last) > self.idle).then_some(Why::Idle)
+        }
+    }
+
+    fn interrupt(&self, why: Why) {
+        let first = self
+            .why
+            .compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.connection.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_has_its_own_patience() {
+        let seconds = Duration::from_secs;
+        let attempt = Attempt::new(Arc::default(), seconds(10), seconds(3));
+        let at = |after| attempt.began + seconds(after);
+        assert_eq!(attempt.overdue(at(9)), None);
+        assert_eq!(attempt.overdue(at(11)), Some(Why::FirstByte));
+        attempt.saw_byte(at(9));
+        assert_eq!(attempt.overdue(at(12)), None);
+        assert_eq!(attempt.overdue(at(13)), Some(Why::Idle));
+        attempt.interrupt(Why::Idle);
+        attempt.interrupt(Why::NodeDown);
+        assert_eq!(attempt.why(), Some(Why::Idle), "the first reason counts");
+    }
+}

@@ -1,0 +1,157 @@
+//! What the last bytes of an answer say: tokens, and whether it ended as its dialect ends. The
+//! stream itself is never parsed; counts stand in the last kilobyte (ollama-api.md §3.1, §4).
+
+/// The last bytes that are kept.
+const TAIL: usize = 1024;
+
+/// The tail of an answer as it passes.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// At most twice `TAIL` bytes, so that they are moved only now and then.
+    bytes: Vec<u8>,
+    /// Length of the whole body.
+    pub(crate) total: u64,
+}
+
+/// Tokens of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Of the prompt.
+    pub(crate) prompt: Option<u64>,
+    /// Generated.
+    pub(crate) output: Option<u64>,
+    /// Time of the generation, nanoseconds; native routes only.
+    pub(crate) output_nanos: Option<u64>,
+    /// Time of loading, nanoseconds; native routes only.
+    pub(crate) load_nanos: Option<u64>,
+}
+
+impl Tail {
+    /// Notes a piece of the body.
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        self.total += piece.len() as u64;
+        if piece.len() >= TAIL {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(&piece[piece.len() - TAIL..]);
+            return;
+        }
+        if self.bytes.len() + piece.len() > 2 * TAIL {
+            let surplus = self.bytes.len() - TAIL;
+            self.bytes.drain(..surplus);
+        }
+        self.bytes.extend_from_slice(piece);
+    }
+
+    /// The bytes kept.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the body so far ends within a line.
+    pub(crate) fn is_mid_line(&self) -> bool {
+        self.bytes.last().is_some_and(|byte| *byte != b'\n')
+    }
+
+    /// Whether a stream ended the way its dialect ends a whole one.
+    pub(crate) fn has_terminator(&self) -> bool {
+        const ENDS: [&[u8]; 5] = [
+            b"\"done\":true",
+            b"data: [DONE]",
+            b"event: message_stop",
+            b"event: response.completed",
+            b"\"status\":\"success\"",
+        ];
+        ENDS.iter().any(|end| find_last(&self.bytes, end).is_some())
+    }
+
+    /// Whether the last line is an error of Ollama's own.
+    pub(crate) fn ends_in_error(&self) -> bool {
+        let text = self.bytes.trim_ascii_end();
+        let line = text
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(text, |at| &text[at + 1..]);
+        line.starts_with(b"{\"error\":")
+    }
+
+    /// Reads the counts of whichever dialect.
+    pub(crate) fn tokens(&self) -> Tokens {
+        let first = |names: [&str; 3]| names.iter().find_map(|name| self.number(name));
+        Tokens {
+            prompt: first(["prompt_eval_count", "prompt_tokens", "input_tokens"]),
+            output: first(["eval_count", "completion_tokens", "output_tokens"]),
+            output_nanos: self.number("eval_duration"),
+            load_nanos: self.number("load_duration"),
+        }
+    }
+
+    /// The last number under a key. In generated text a quote stands escaped, so `"key":` is a key.
+    fn number(&self, key: &str) -> Option<u64> {
+        let pattern = format!("\"{key}\":");
+        let at = find_last(&self.bytes, pattern.as_bytes())?;
+        if at > 0 && self.bytes[at - 1] == b'\\' {
+            return None;
+        }
+        let digits = &self.bytes[at + pattern.len()..];
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+    }
+}
+
+fn find_last(text: &[u8], words: &[u8]) -> Option<usize> {
+    text.windows(words.len()).rposition(|part| part == words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(body: &str, piece: usize) -> Tail {
+        let mut tail = Tail::default();
+        for chunk in body.as_bytes().chunks(piece) {
+            tail.push(chunk);
+        }
+        tail
+    }
+
+    #[test]
+    fn counts_are_read_in_every_dialect_and_any_cut() {
+        let native = format!(
+            "{}{{\"done\":true,\"load_duration\":5,\"prompt_eval_count\":15,\"prompt_eval_duration\":2,\"eval_count\":6,\"eval_duration\":12}}\n",
+            "{\"response\":\"x\"}\n".repeat(300)
+        );
+        let openai = "data: {\"usage\":{\"prompt_tokens\":15,\"completion_tokens\":6,\"total_tokens\":21}}\n\ndata: [DONE]\n\n";
+        let anthropic = "event: message_delta\ndata: {\"usage\":{\"input_tokens\":15,\"output_tokens\":6}}\n\nevent: message_stop\ndata: {}\n\n";
+        for body in [native.as_str(), openai, anthropic] {
+            for piece in [1, 7, 100, 5000] {
+                let tail = tail(body, piece);
+                assert_eq!(
+                    (tail.tokens().prompt, tail.tokens().output),
+                    (Some(15), Some(6)),
+                    "{body}"
+                );
+                assert!(tail.has_terminator() && !tail.is_mid_line());
+                assert_eq!(tail.total, body.len() as u64);
+            }
+        }
+        assert_eq!(tail(&native, 9).tokens().load_nanos, Some(5));
+    }
+
+    #[test]
+    fn a_stream_that_breaks_shows() {
+        let cut = tail("{\"response\":\"a\",\"done\":false}\n{\"respo", 8);
+        assert!(cut.is_mid_line() && !cut.has_terminator());
+        assert_eq!(cut.tokens(), Tokens::default());
+        assert!(tail("{\"a\":1}\n{\"error\":\"x\"}\n", 8).ends_in_error());
+    }
+
+    #[test]
+    fn generated_text_is_no_count() {
+        assert_eq!(
+            tail(r#"{"response":"\"eval_count\":9,"}"#, 5)
+                .tokens()
+                .output,
+            None
+        );
+    }
+}

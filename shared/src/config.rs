@@ -1,0 +1,39 @@
+//! The YAML file of a data plane, read into a validated configuration that reports every problem
+//! at once, each with its key and line. All parsing of YAML in aivonx stands here.
+//!
+//! `reader` walks values and collects problems, `lines` finds the line of a key, `proxy` is the
+//! configuration itself.
+
+mod env;
+mod lines;
+mod proxy;
+mod reader;
+mod units;
+
+pub use env::{Overrides, overrides_from};
+pub use proxy::{
+    AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
+    TimeoutConfig,
+};
+pub use reader::{Problem, Problems};
+
+pub(crate) use lines::Lines;
+pub(crate) use reader::Reader;
+
+/// Parses YAML text to a value tree; a syntax error becomes one problem with its line.
+pub(crate) fn parse_yaml(text: &str) -> Result<serde_yaml::Value, Problems> {
+    serde_yaml::from_str(text).map_err(|error| {
+        let line = error.location().map(|at| at.line());
+        let message = error.to_string();
+        let message = message
+            .split(" at line ")
+            .next()
+            .unwrap_or(&message)
+            .to_owned();
+        Problems::of(vec![Problem {
+            key: String::new(),
+            line,
+            message: format!("not valid YAML: {message}"),
+        }])
+    })
+}

@@ -1,0 +1,79 @@
+//! The command line (design.md §5).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// One address in front of a fleet of Ollama servers.
+#[derive(Debug, Parser)]
+#[command(name = "aivonx", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A data plane: the proxy in front of the nodes of a fleet file.
+    Proxy(ProxyArgs),
+    /// The proxy in front of simulated Ollama nodes, to look around.
+    Demo(DemoArgs),
+    /// Checks the configuration and the fleet file, and says everything that is wrong with them.
+    CheckConfig(CheckArgs),
+    /// Asks a running proxy whether it is ready; for containers.
+    Healthcheck(HealthcheckArgs),
+    /// Both planes in one process (not built yet).
+    Serve,
+    /// A control plane (not built yet).
+    ControlPlane,
+    /// Brings the control plane's database up to date (not built yet).
+    Migrate,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Fleet file; overrides `proxy.fleet`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fleet: Option<PathBuf>,
+}
+
+/// `aivonx proxy`.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyArgs {
+    #[command(flatten)]
+    pub(crate) files: CheckArgs,
+    /// Where clients connect; overrides `proxy.listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where operators connect (`/metrics`, `/readyz`); overrides `proxy.ops_listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops_listen: Option<SocketAddr>,
+}
+
+/// `aivonx demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Simulated nodes.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) nodes: u16,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// Where operators connect.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8002")]
+    pub(crate) ops_listen: SocketAddr,
+}
+
+/// `aivonx healthcheck`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckArgs {
+    /// The proxy's operations listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8002")]
+    pub(crate) ops: SocketAddr,
+}

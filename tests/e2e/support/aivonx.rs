@@ -1,0 +1,236 @@
+//! A running aivonx: the real binary with a fleet file of its own, ended with the test. When it is
+//! dropped no request may be left in flight.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aivonx_sim::SimNode;
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// How an aivonx is started.
+pub(crate) struct Setup {
+    fleet: String,
+    env: Vec<(String, String)>,
+    listen: String,
+    wait_ready: bool,
+}
+
+impl Setup {
+    /// With this fleet file, and clocks that suit a test.
+    pub(crate) fn fleet(yaml: impl Into<String>) -> Self {
+        let quick = [
+            ("PROBE__INTERVAL", "200ms"),
+            ("PROBE__TIMEOUT", "300ms"),
+            ("RESIDENCY__INTERVAL", "100ms"),
+            ("INVENTORY__INTERVAL", "300ms"),
+            ("TIMEOUTS__DRAIN", "20s"),
+            ("SEED", "7"),
+        ];
+        let env = quick.iter().map(|(key, value)| (format!("AIVONX_PROXY__{key}"), (*value).to_owned())).collect();
+        Self { fleet: yaml.into(), env, listen: "127.0.0.1:0".into(), wait_ready: true }
+    }
+
+    /// In front of these nodes, named n0, n1, …
+    pub(crate) fn nodes(nodes: &[&SimNode]) -> Self {
+        Self::nodes_with(nodes, "", "")
+    }
+
+    /// The same with more keys for each node and for the document.
+    pub(crate) fn nodes_with(nodes: &[&SimNode], each: &str, document: &str) -> Self {
+        Self::fleet(fleet_yaml(nodes, each, document))
+    }
+
+    /// Sets a key of the configuration, as `TIMEOUTS__CONNECT`.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.env.push((format!("AIVONX_PROXY__{key}"), value.to_owned()));
+        self
+    }
+
+    /// Where clients connect.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
+    }
+
+    /// Does not wait for the first round of probes.
+    pub(crate) fn not_ready(mut self) -> Self {
+        self.wait_ready = false;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(self) -> Aivonx {
+        tokio::task::spawn_blocking(move || Aivonx::start(self)).await.unwrap()
+    }
+}
+
+/// The text of a fleet file.
+pub(crate) fn fleet_yaml(nodes: &[&SimNode], each: &str, document: &str) -> String {
+    let list: String = nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| format!("  - {{name: n{index}, url: \"{}\"{each}}}\n", node.url()))
+        .collect();
+    format!("{document}\nnodes:\n{list}")
+}
+
+/// A running aivonx.
+pub(crate) struct Aivonx {
+    child: Child,
+    folder: tempfile::TempDir,
+    pub(crate) addr: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    lines: Arc<Mutex<Vec<Value>>>,
+    log: Arc<Mutex<String>>,
+    ended: bool,
+}
+
+impl Aivonx {
+    fn start(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fleet = folder.path().join("fleet.yaml");
+        std::fs::write(&fleet, &setup.fleet).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
+            .args(["proxy", "--listen", &setup.listen, "--ops-listen", "127.0.0.1:0", "--fleet"])
+            .arg(&fleet)
+            .envs(setup.env)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log_writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+                log_writer.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        stdout.read_line(&mut first).unwrap();
+        let listening: Value = serde_json::from_str(&first)
+            .unwrap_or_else(|_| panic!("it did not start: {first}\n{}", log.lock().unwrap()));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                writer.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
+        let aivonx =
+            Self { child, folder, addr: address("proxy"), ops: address("ops"), lines, log, ended: false };
+        if setup.wait_ready {
+            aivonx.wait("it is ready", || aivonx.ops("/readyz").0 == 200);
+        }
+        aivonx
+    }
+
+    fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// `GET` on the operations listener: status and body.
+    pub(crate) fn ops(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.ops).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        (head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0), body.to_owned())
+    }
+
+    /// The value of one series of `/metrics`, 0 where it is not there.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.ops("/metrics").1;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The sum over all series of a family whose labels hold `part`.
+    pub(crate) fn metric_sum(&self, family: &str, part: &str) -> f64 {
+        let text = self.ops("/metrics").1;
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(part));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a series has a value.
+    pub(crate) async fn metric_is(&self, series: &str, value: f64) {
+        super::until(&format!("{series} is {value}"), || async { self.metric(series) == value }).await;
+    }
+
+    /// The access line of a request, once it is written.
+    pub(crate) async fn access_line(&self, id: &str) -> Value {
+        let find = || self.lines.lock().unwrap().iter().find(|line| line["id"] == id).cloned();
+        super::until(&format!("an access line of {id}"), || async { find().is_some() }).await;
+        find().unwrap()
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Replaces the fleet file, as an editor would: whole.
+    pub(crate) fn write_fleet(&self, yaml: &str) {
+        let new = self.folder.path().join("fleet.new");
+        std::fs::write(&new, yaml).unwrap();
+        std::fs::rename(new, self.folder.path().join("fleet.yaml")).unwrap();
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Resident memory, bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Waits until it has ended; its exit code.
+    pub(crate) async fn ends(&mut self) -> Option<i32> {
+        self.ended = true;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn in_flight(&self) -> f64 {
+        self.metric_sum("aivonx_inflight", "")
+    }
+}
+
+impl Drop for Aivonx {
+    fn drop(&mut self) {
+        if !self.ended && !std::thread::panicking() {
+            self.wait("nothing is in flight", || self.in_flight() == 0.0);
+            assert_eq!(self.metric("aivonx_request_body_bytes"), 0.0, "memory of bodies leaked");
+            assert!(!self.log().contains("panicked"), "{}", self.log());
+        } else if std::thread::panicking() {
+            eprintln!("log of aivonx:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
