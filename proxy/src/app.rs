@@ -147,6 +147,7 @@ struct Parts {
     limits: Arc<BodyLimits>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
+    first_round: Arc<AtomicBool>,
     access_log: AccessLogger,
     fleet_changed: watch::Sender<u64>,
     listen: SocketAddr,
@@ -169,6 +170,7 @@ impl Parts {
             }),
             active: Arc::default(),
             draining: Arc::default(),
+            first_round: Arc::default(),
             access_log,
             fleet_changed: watch::Sender::new(0),
             listen,
@@ -201,6 +203,7 @@ impl Parts {
             fleet: Arc::clone(&self.fleet),
             metrics: Arc::clone(&self.metrics),
             limits: Arc::clone(&self.limits),
+            first_round: Arc::clone(&self.first_round),
             draining: Arc::clone(&self.draining),
         }
     }
@@ -214,6 +217,7 @@ impl Parts {
             inventory: config.inventory,
             residency: config.residency,
             changed: watch::Sender::new(0),
+            first_round: Arc::clone(&self.first_round),
         })
     }
 

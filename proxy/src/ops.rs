@@ -9,7 +9,6 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
 use crate::fleet::Fleet;
-use crate::fleet::health::HealthState;
 use crate::request::body::BodyLimits;
 use crate::telemetry::metrics::Metrics;
 
@@ -18,6 +17,8 @@ pub(crate) struct Ops {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Arc<BodyLimits>,
+    /// Whether every node was probed once and what was found is in force.
+    pub(crate) first_round: Arc<std::sync::atomic::AtomicBool>,
     /// Whether the process is on its way out.
     pub(crate) draining: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -66,13 +67,10 @@ impl Ops {
         }
         let snapshot = self.fleet.load();
         let enabled = || snapshot.nodes().iter().filter(|node| node.doc().enabled);
-        let unknown = enabled()
-            .filter(|node| node.state().health.state() == HealthState::Unknown)
-            .count();
-        if unknown > 0 {
+        if !self.first_round.load(std::sync::atomic::Ordering::Acquire) {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                &format!("{unknown} nodes were not probed yet\n"),
+                "not every node was probed yet\n",
             );
         }
         let up = enabled().filter(|node| node.state().health.is_up()).count();

@@ -6,12 +6,14 @@ mod client;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::watch;
 
 use crate::balance::{Balancer, Dice};
 use crate::fleet::Fleet;
+use crate::fleet::health::HealthState;
 use aivonx_shared::config::{PollConfig, ProbeConfig};
 
 /// Everything the probes need.
@@ -24,6 +26,8 @@ pub(crate) struct Probes {
     pub(crate) residency: PollConfig,
     /// How many rounds of changes were told; rises with each change of the fleet.
     pub(crate) changed: watch::Sender<u64>,
+    /// Set once every enabled node was probed and what was found is in force. Stays set.
+    pub(crate) first_round: Arc<AtomicBool>,
 }
 
 impl Probes {
@@ -34,6 +38,7 @@ impl Probes {
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut changes = self.changed.subscribe();
+        self.note_first_round(&changes); // a fleet without nodes is known at once
         loop {
             running.follow(&self);
             tokio::select! {
@@ -41,9 +46,20 @@ impl Probes {
                 _ = changes.changed() => {
                     self.fleet.refresh();
                     self.balancer.sync().await;
+                    self.note_first_round(&changes);
                 }
                 _ = tick.tick() => self.sweep(Instant::now()),
             }
+        }
+    }
+
+    /// Nothing was told since, so all that is known is in force.
+    fn note_first_round(&self, changes: &watch::Receiver<u64>) {
+        let snapshot = self.fleet.load();
+        let mut enabled = snapshot.nodes().iter().filter(|node| node.doc().enabled);
+        let probed = enabled.all(|node| node.state().health.state() != HealthState::Unknown);
+        if probed && !changes.has_changed().unwrap_or(true) {
+            self.first_round.store(true, Ordering::Release);
         }
     }
 

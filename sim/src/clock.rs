@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
 use tokio::time::Instant;
 
 /// Below this real time a wait is not worth a timer, whose grain is one millisecond.
@@ -64,17 +64,34 @@ impl Clock {
     }
 }
 
-/// Appends a time as Go's `time.RFC3339Nano` writes it in UTC: no trailing zeros.
+/// Appends a time as Go's `time.RFC3339Nano` writes it in UTC: no trailing zeros. By hand, because
+/// every line of every stream carries one.
 pub(crate) fn push_rfc3339(out: &mut Vec<u8>, at: DateTime<Utc>) {
-    use std::io::Write as _;
-
-    let _ = write!(out, "{}", at.format("%Y-%m-%dT%H:%M:%S"));
-    let nanos = at.timestamp_subsec_nanos();
-    if nanos > 0 {
-        let _ = write!(out, ".{nanos:09}");
-        while out.last() == Some(&b'0') {
-            out.pop();
+    let time = at.time();
+    let parts = [
+        (at.year().unsigned_abs(), 4, b'-'),
+        (at.month(), 2, b'-'),
+        (at.day(), 2, b'T'),
+        (time.hour(), 2, b':'),
+        (time.minute(), 2, b':'),
+        (time.second(), 2, b'.'),
+        (at.timestamp_subsec_nanos(), 9, b'0'),
+    ];
+    for (number, width, after) in parts {
+        let from = out.len();
+        out.resize(from + width, b'0');
+        let mut rest = number;
+        for digit in out[from..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
         }
+        out.push(after);
+    }
+    while out.last() == Some(&b'0') {
+        out.pop();
+    }
+    if out.last() == Some(&b'.') {
+        out.pop();
     }
     out.push(b'Z');
 }

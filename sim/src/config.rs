@@ -15,25 +15,31 @@ pub(crate) struct ModelArg(pub(crate) ModelSpec);
 impl FromStr for ModelArg {
     type Err = String;
 
+    /// The last numbers, three at most, are size, load time and speed; what stands before is the
+    /// name, tag included. A tag that is a number needs all three behind it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut parts = text.split(':');
-        let name = parts.next().unwrap_or_default().replace('/', ":");
+        let parts: Vec<&str> = text.split(':').collect();
+        let numbers: Vec<f64> = parts
+            .iter()
+            .skip(1)
+            .rev()
+            .map_while(|p| p.parse().ok())
+            .take(3)
+            .collect();
+        let name = parts[..parts.len() - numbers.len()].join(":");
         if name.is_empty() {
             return Err("a model needs a name".into());
         }
         let mut model = ModelSpec::new(&name);
-        let number = |text: &str, what: &str| {
-            text.parse::<f64>()
-                .map_err(|_| format!("{what} `{text}` is not a number"))
-        };
-        if let Some(size) = parts.next() {
-            model.size = number(size, "size")? as u64;
+        let mut numbers = numbers.into_iter().rev();
+        if let Some(size) = numbers.next() {
+            model.size = size as u64;
         }
-        if let Some(load) = parts.next() {
-            model.load_time = Duration::from_secs_f64(number(load, "load time")?.max(0.0) / 1000.0);
+        if let Some(load) = numbers.next() {
+            model.load_time =
+                Duration::try_from_secs_f64(load / 1000.0).map_err(|e| e.to_string())?;
         }
-        if let Some(speed) = parts.next() {
-            let speed = number(speed, "speed")?;
+        if let Some(speed) = numbers.next() {
             model = model.speed(speed * 20.0, speed);
         }
         Ok(Self(model))
@@ -125,4 +131,19 @@ pub(crate) fn read_config(path: &Path) -> io::Result<NodeSpec> {
     spec.time_scale = file.time_scale.unwrap_or(spec.time_scale);
     spec.seed = file.seed.unwrap_or(spec.seed);
     Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_behind_a_name_are_size_load_time_and_speed() {
+        let ModelArg(model) = "llama3:8b:5000:250:40".parse().expect("a model");
+        assert_eq!((model.name.as_str(), model.size), ("llama3:8b", 5000));
+        assert_eq!(model.load_time, Duration::from_millis(250));
+        assert!((model.tokens_per_second - 40.0).abs() < 1e-9);
+        let ModelArg(plain) = "ns/llama3:8b".parse().expect("a model");
+        assert_eq!(plain.name, "ns/llama3:8b");
+    }
 }

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-/// Something that goes wrong. Durations are node time.
+/// Something that goes wrong. Durations are node time. [`Fault::Refuse`] and [`Fault::Blackhole`]
+/// are of the whole node, whatever their scope, until cleared.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {

@@ -28,8 +28,8 @@ mod v1;
 
 /// A whole request.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) head: Head,
+pub(crate) struct Request<'a> {
+    pub(crate) head: &'a Head,
     /// Empty for blobs, which are only hashed.
     pub(crate) body: Vec<u8>,
     pub(crate) body_len: u64,
@@ -38,10 +38,10 @@ pub(crate) struct Request {
     pub(crate) json: Result<Json, String>,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// A request whose body is JSON if its route takes JSON.
     pub(crate) fn new(
-        head: Head,
+        head: &'a Head,
         route: &Route,
         body: Vec<u8>,
         body_len: u64,
@@ -97,7 +97,7 @@ fn unpacked(body: &[u8]) -> Result<Json, String> {
 }
 
 /// The model a request names, for faults and for what was seen.
-pub(crate) fn named_model(request: &Request, route: &Route) -> Option<String> {
+pub(crate) fn named_model(request: &Request<'_>, route: &Route) -> Option<String> {
     if *route == Route::V1Transcriptions {
         return multipart::Form::read(request).text("model");
     }
@@ -117,7 +117,7 @@ pub(crate) fn named_model(request: &Request, route: &Route) -> Option<String> {
 /// Answers a request.
 pub(crate) async fn handle(
     node: &Arc<Node>,
-    request: &Request,
+    request: &Request<'_>,
     route: &Route,
     reply: &mut Reply<'_>,
 ) -> Written {

@@ -31,8 +31,7 @@ struct Cli {
     /// A JSON file with models and limits; flags add to it and override it.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// `NAME:SIZE:LOAD_MS:TOKENS_PER_S`, all but the name optional; a name with a tag is written
-    /// with a slash for its colon (`llama3/8b`). Repeatable.
+    /// `NAME:SIZE:LOAD_MS:TOKENS_PER_S`, all but the name optional. Repeatable.
     #[arg(long = "model")]
     models: Vec<ModelArg>,
     /// Node seconds in a real second.

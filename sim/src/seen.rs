@@ -80,18 +80,21 @@ impl Seen {
         self.keep > 0
     }
 
-    /// Notes a request and gives its number.
-    pub(crate) fn open(&self, mut request: SeenRequest) -> u64 {
+    /// Notes a request, if any are kept, and gives its number.
+    pub(crate) fn open(&self, request: impl FnOnce() -> SeenRequest) -> u64 {
         let mut log = self.list.lock();
         let number = log.next;
         log.next += 1;
-        request.number = number;
+        if !self.on() {
+            return number;
+        }
         if log.requests.len() >= self.keep {
             log.requests.pop_front();
         }
-        if self.keep > 0 {
-            log.requests.push_back(request);
-        }
+        log.requests.push_back(SeenRequest {
+            number,
+            ..request()
+        });
         number
     }
 
@@ -130,7 +133,7 @@ pub(crate) struct OpenRequest<'a> {
 }
 
 impl<'a> OpenRequest<'a> {
-    pub(crate) fn new(seen: &'a Seen, request: SeenRequest) -> Self {
+    pub(crate) fn new(seen: &'a Seen, request: impl FnOnce() -> SeenRequest) -> Self {
         Self {
             seen,
             number: seen.open(request),

@@ -4,7 +4,7 @@ mod aivonx;
 mod client;
 
 pub(crate) use aivonx::{Aivonx, Setup};
-pub(crate) use client::{Client, End, Response, get, json_post, post};
+pub(crate) use client::{Client, End, get, json_post, post};
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -27,4 +27,20 @@ pub(crate) fn chat(model: &str, tokens: u32, stream: bool) -> String {
     format!(
         r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"Why is the sky blue?"}}],"options":{{"num_predict":{tokens}}}}}"#
     )
+}
+
+/// Loads a model on nodes beside the proxy, and waits until the proxy knows: from then on requests
+/// one after another are spread over all of them.
+pub(crate) async fn warm(aivonx: &Aivonx, nodes: &[&aivonx_sim::SimNode], model: &str) {
+    for node in nodes {
+        let body = format!(r#"{{"model":"{model}","keep_alive":-1}}"#);
+        assert_eq!(post(node.addr(), "/api/generate", &body).await.status, 200);
+    }
+    until("the proxy knows where it is loaded", || async {
+        let ps = get(aivonx.addr, "/api/ps").await.json();
+        ps["models"][0]["running_on"]
+            .as_array()
+            .is_some_and(|on| on.len() == nodes.len())
+    })
+    .await;
 }

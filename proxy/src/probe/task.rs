@@ -103,14 +103,22 @@ impl NodeWatch {
             // it can be reached again: what was held against that is forgotten
             state.breaker.success();
         }
+        if result.is_ok() && state.health.state() == HealthState::Unknown {
+            // a new node takes requests once it is known what it has; one that comes back at once
+            self.read_all().await;
+        }
+        let was = state.health.state();
         match state
             .health
             .observe(result.is_ok(), config.healthy_after, config.unhealthy_after)
         {
             Some(HealthState::Up) => {
                 tracing::info!(node.name = self.node.name(), node.url = %self.node.doc().url, "node is up");
-                self.read_all().await;
                 self.probes.tell();
+                if was == HealthState::Down {
+                    self.read_all().await;
+                    self.probes.tell();
+                }
             }
             Some(_) => {
                 let moved = state.waiting.node_is_down();

@@ -71,7 +71,7 @@ fn wrong_types_name_struct_and_field() {
             "json: cannot unmarshal number into Go struct field ChatRequest.model of type string",
         ),
         (
-            r#"[]"#,
+            "[]",
             "json: cannot unmarshal array into Go value of type api.ChatRequest",
         ),
         (
@@ -97,5 +97,19 @@ fn wrong_types_name_struct_and_field() {
     ] {
         let json = parse(body.as_bytes()).expect("valid");
         assert_eq!(bind(&json, &CHAT).expect_err("does not fit"), text);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(body: Vec<u8>) {
+        let _ = parse(&body);
+    }
+
+    #[test]
+    fn what_serde_reads_is_read_the_same(text in r#"[\[\]{}:, ]{0,6}("[a-z\\\\n]{0,4}"|-?[0-9]{1,5}(\.[0-9]+)?(e-?[0-9])?|true|null)[\[\]{}:, 0-9"a]{0,9}"#) {
+        if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {
+            proptest::prop_assert_eq!(parse(text.as_bytes()).map(|j| j.to_value()), Ok(value));
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::node::Node;
 /// `POST /api/blobs/:digest`
 pub(super) async fn put(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     digest: &str,
     reply: &mut Reply<'_>,
 ) -> Written {
@@ -58,14 +58,14 @@ pub(super) fn parse_digest(text: &str) -> Option<String> {
 }
 
 /// `POST /api/copy`
-pub(super) async fn copy(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn copy(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     match try_copy(node, request) {
         Ok(()) => empty(reply, 200).await,
         Err(e) => fail(reply, &e).await,
     }
 }
 
-fn try_copy(node: &Node, request: &Request) -> Result<(), ApiError> {
+fn try_copy(node: &Node, request: &Request<'_>) -> Result<(), ApiError> {
     let bound = request.native(&COPY)?;
     let (from, to) = (text(&bound, "source"), text(&bound, "destination"));
     let source = ModelName::parse(from)
@@ -83,14 +83,14 @@ fn try_copy(node: &Node, request: &Request) -> Result<(), ApiError> {
 }
 
 /// `DELETE /api/delete`
-pub(super) async fn delete(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn delete(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     match try_delete(node, request) {
         Ok(()) => empty(reply, 200).await,
         Err(e) => fail(reply, &e).await,
     }
 }
 
-fn try_delete(node: &Node, request: &Request) -> Result<(), ApiError> {
+fn try_delete(node: &Node, request: &Request<'_>) -> Result<(), ApiError> {
     let bound = request.native(&DELETE)?;
     let asked = model_or_name(&bound);
     let name = ModelName::parse_for_store(asked).map_err(|e| match e {

@@ -20,7 +20,7 @@ enum Early {
 }
 
 /// Answers a chat.
-pub(super) async fn chat(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn chat(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     let fail = |e| (e, Dialect::Native);
     let bound = match request.native(&CHAT) {
         Ok(bound) => bound,

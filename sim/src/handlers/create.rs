@@ -16,7 +16,11 @@ use crate::spec::ModelSpec;
 use crate::store::{Installed, manifest_digest};
 
 /// Makes a model.
-pub(super) async fn create(node: &Arc<Node>, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn create(
+    node: &Arc<Node>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Written {
     let (bound, name) = match checked(request) {
         Ok(checked) => checked,
         Err(e) => return send_error(reply, Dialect::Native, &e, 0).await,
@@ -26,7 +30,7 @@ pub(super) async fn create(node: &Arc<Node>, request: &Request, reply: &mut Repl
     progress.end(outcome).await
 }
 
-fn checked(request: &Request) -> Result<(Bound, ModelName), ApiError> {
+fn checked(request: &Request<'_>) -> Result<(Bound, ModelName), ApiError> {
     let bound = request.native(&CREATE)?;
     let name =
         ModelName::parse(model_or_name(&bound)).map_err(|_| ApiError::bad("invalid model name"))?;

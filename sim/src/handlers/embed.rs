@@ -37,7 +37,7 @@ pub(super) struct Embedded {
 }
 
 /// `POST /api/embed`
-pub(super) async fn embed(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn embed(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     match try_embed(node, request).await {
         Ok((model, done)) => {
             reply.content_type(JSON);
@@ -49,7 +49,7 @@ pub(super) async fn embed(node: &Node, request: &Request, reply: &mut Reply<'_>)
     }
 }
 
-async fn try_embed(node: &Node, request: &Request) -> Result<(String, Embedded), ApiError> {
+async fn try_embed(node: &Node, request: &Request<'_>) -> Result<(String, Embedded), ApiError> {
     let bound = request.native(&EMBED)?;
     let asked = text(&bound, "model").to_owned();
     let mut ask = Ask::new(node, &asked);
@@ -210,7 +210,11 @@ pub(super) fn push_vector(out: &mut Vec<u8>, vector: &[f32]) {
 }
 
 /// `POST /api/embeddings`: no counts, and a name's case matters.
-pub(super) async fn embeddings(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn embeddings(
+    node: &Node,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Written {
     match try_embeddings(node, request).await {
         Ok(vector) => {
             reply.content_type(JSON);
@@ -228,7 +232,7 @@ pub(super) async fn embeddings(node: &Node, request: &Request, reply: &mut Reply
     }
 }
 
-async fn try_embeddings(node: &Node, request: &Request) -> Result<Vec<f32>, ApiError> {
+async fn try_embeddings(node: &Node, request: &Request<'_>) -> Result<Vec<f32>, ApiError> {
     let bound = request.native(&EMBEDDINGS)?;
     let asked = text(&bound, "model");
     if asked.trim().is_empty() {

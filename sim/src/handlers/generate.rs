@@ -15,14 +15,18 @@ use crate::node::Node;
 use crate::prompt::PromptBuilder;
 
 /// Answers a prompt.
-pub(super) async fn generate(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn generate(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     match run(node, request, reply).await {
         Ok(written) => written,
         Err(e) => send_error(reply, Dialect::Native, &e, 0).await,
     }
 }
 
-async fn run(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Result<Written, ApiError> {
+async fn run(
+    node: &Node,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Written, ApiError> {
     let bound = request.native(&GENERATE)?;
     let asked = text(&bound, "model");
     let model = infer::find(node, asked, "/api/generate")?;

@@ -10,7 +10,7 @@ pub(super) struct Form {
 
 impl Form {
     /// Reads the parts; none when the body is no form.
-    pub(super) fn read(request: &Request) -> Self {
+    pub(super) fn read(request: &Request<'_>) -> Self {
         let kind = request.head.get("content-type").unwrap_or_default();
         let Some((_, boundary)) = kind.split_once("boundary=") else {
             return Self::default();

@@ -14,14 +14,14 @@ use crate::node::Node;
 use crate::store::Installed;
 
 /// Answers with the card.
-pub(super) async fn show(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn show(node: &Node, request: &Request<'_>, reply: &mut Reply<'_>) -> Written {
     match card(node, request) {
         Ok(body) => send_json(reply, 200, &body).await,
         Err(e) => send_error(reply, Dialect::Native, &e, 0).await,
     }
 }
 
-fn card(node: &Node, request: &Request) -> Result<Value, ApiError> {
+fn card(node: &Node, request: &Request<'_>) -> Result<Value, ApiError> {
     let bound = request.native(&SHOW)?;
     let asked = model_or_name(&bound);
     if asked.is_empty() {
@@ -80,20 +80,20 @@ fn modelfile(node: &Node, model: &Installed) -> String {
         model.name.display()
     );
     if !spec.template.is_empty() {
-        let _ = write!(out, "TEMPLATE {}\n", quoted(&spec.template));
+        let _ = writeln!(out, "TEMPLATE {}", quoted(&spec.template));
     }
     if !spec.system.is_empty() {
-        let _ = write!(out, "SYSTEM {}\n", quoted(&spec.system));
+        let _ = writeln!(out, "SYSTEM {}", quoted(&spec.system));
     }
     let mut sorted = spec.parameters.clone();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
     for (key, value) in &sorted {
         for value in each(value) {
-            let _ = write!(out, "PARAMETER {key} {}\n", plain(value));
+            let _ = writeln!(out, "PARAMETER {key} {}", plain(value));
         }
     }
     if !spec.license.is_empty() {
-        let _ = write!(out, "LICENSE {}\n", quoted(&spec.license));
+        let _ = writeln!(out, "LICENSE {}", quoted(&spec.license));
     }
     out
 }

@@ -79,7 +79,11 @@ impl<'r, 'c> Progress<'r, 'c> {
 }
 
 /// `POST /api/pull`
-pub(super) async fn pull(node: &Arc<Node>, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn pull(
+    node: &Arc<Node>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Written {
     let bound = match request.native(&PULL) {
         Ok(bound) => bound,
         Err(e) => return send_error(reply, Dialect::Native, &e, 0).await,
@@ -191,7 +195,11 @@ async fn download(node: &Arc<Node>, layer: &Layer, progress: &mut Progress<'_, '
 }
 
 /// `POST /api/push`
-pub(super) async fn push(node: &Arc<Node>, request: &Request, reply: &mut Reply<'_>) -> Written {
+pub(super) async fn push(
+    node: &Arc<Node>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Written {
     let bound = match request.native(&PUSH) {
         Ok(bound) => bound,
         Err(e) => return send_error(reply, Dialect::Native, &e, 0).await,

@@ -43,7 +43,7 @@ impl Failure {
 }
 
 /// Binds a `/v1` body.
-fn bound(request: &Request, shape: &'static Struct) -> Result<Bound, Failure> {
+fn bound(request: &Request<'_>, shape: &'static Struct) -> Result<Bound, Failure> {
     request
         .bound(shape)
         .map_err(|text| Failure::Request(ApiError::bad(text)))

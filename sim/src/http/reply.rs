@@ -272,6 +272,9 @@ impl<'a> Reply<'a> {
             let value = value.clone();
             self.header("Content-Type", value);
         }
+        if !self.keep_alive {
+            self.headers.retain(|(name, _)| *name != "Connection");
+        }
         self.headers.push(("Date", http_date(self.clock)));
         self.headers.sort_by_key(|(name, _)| *name);
         let version = if self.old { "1.0" } else { "1.1" };

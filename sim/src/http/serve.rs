@@ -90,7 +90,7 @@ async fn refuse(conn: &Conn, text: &str) {
 }
 
 async fn exchange(node: &Arc<Node>, conn: &Conn, head: &Head) -> Next {
-    let mut open = OpenRequest::new(&node.seen, seen(conn, head));
+    let mut open = OpenRequest::new(&node.seen, || seen(conn, head));
     let mut reply = Reply::new(conn, head, &node.faults, &node.clock);
     let mut body = BodyReader::new(conn, head);
     let resolution = resolve(&head.method, &head.path);
@@ -299,12 +299,12 @@ async fn reset_while_reading(conn: &Conn, body: &mut BodyReader<'_>, bytes: usiz
 }
 
 /// Reads the body; blobs are only hashed. `None` when the client left or broke the framing.
-async fn read_body(
+async fn read_body<'a>(
     node: &Node,
-    head: &Head,
+    head: &'a Head,
     route: &Route,
     body: &mut BodyReader<'_>,
-) -> Option<Request> {
+) -> Option<Request<'a>> {
     let is_blob = matches!(route, Route::BlobPut(_));
     let hashes = is_blob || node.seen.on();
     let (mut hash, mut len, mut bytes) = (Sha256::new(), 0, Vec::new());
@@ -322,7 +322,7 @@ async fn read_body(
     } else {
         String::new()
     };
-    Some(Request::new(head.clone(), route, bytes, len, body_sha256))
+    Some(Request::new(head, route, bytes, len, body_sha256))
 }
 
 /// Reads away a small rest of a body; whether it is all gone.

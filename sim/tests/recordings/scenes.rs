@@ -13,7 +13,7 @@ use crate::support::recorded::{big, bytes_of, recording, small, tiny};
 use crate::support::scrub::scrub;
 
 /// Node seconds in a real second.
-const SCALE: f64 = 5.0;
+const SCALE: f64 = 4.0;
 
 /// What a scheduler's grain, a busy machine and a real model's jitter may add, in scene time.
 const SLACK_MS: f64 = 450.0;
@@ -185,31 +185,34 @@ fn spec(scene: &Value, wants: &[Arc<Want>]) -> NodeSpec {
     spec
 }
 
-/// A model at the speed of the first of its runs whose counts were recorded.
+/// A model as fast at prompts as the first of its runs with counts, and at tokens as all of them.
 fn paced(model: ModelSpec, wants: &[Arc<Want>]) -> ModelSpec {
-    let run = wants
+    let of_model = |w: &&Arc<Want>| w.model().starts_with(model.name.as_str());
+    let runs: Vec<_> = wants
         .iter()
-        .find(|w| w.model().starts_with(model.name.as_str()) && w.counts.is_some());
-    let Some(run) = run else {
+        .filter(of_model)
+        .filter_map(|w| Some((w, w.counts.as_ref()?)))
+        .collect();
+    let Some((run, counts)) = runs.first() else {
         return model.speed(300.0, 62.0);
     };
-    let counts = run.counts.as_ref().expect("found by it");
-    let seconds = |key: &str| counts[key].as_f64().expect("a count") / 1e9;
+    let number = |counts: &Value, key: &str| counts[key].as_f64().expect("a count");
     let text = String::from_utf8_lossy(&run.request).into_owned();
     let words = text
         .split("\r\n\r\n")
         .nth(1)
-        .map_or(15, |b| b.split(' ').count() + b.matches(". ").count())
-        .max(15) as f64;
-    let prompt = if words > 100.0 {
-        words
+        .map_or(0, |b| b.split(' ').count() + b.matches(". ").count());
+    let prompt = if words > 100 {
+        words as f64
     } else {
-        counts["prompt_eval_count"].as_f64().expect("a count")
+        number(counts, "prompt_eval_count")
     };
-    let tokens = counts["eval_count"].as_f64().expect("a count");
-    // The first run of `prefix-reuse` shared its slot's time with the second one's prompt.
-    let eval = seconds("eval_duration").min(tokens * 0.06);
-    model.speed(prompt / seconds("prompt_eval_duration"), tokens / eval)
+    let prompt_speed = prompt / number(counts, "prompt_eval_duration") * 1e9;
+    let tokens: f64 = runs.iter().map(|(_, c)| number(c, "eval_count")).sum();
+    // One run of `prefix-reuse` stood still during another's prompt: that is not its speed.
+    let eval = |c: &Value| (number(c, "eval_duration") / 1e9).min(number(c, "eval_count") * 0.06);
+    let seconds: f64 = runs.iter().map(|(_, c)| eval(c)).sum();
+    model.speed(prompt_speed, tokens / seconds)
 }
 
 /// The recorded registry, as fast as the progress lines say it was.

@@ -159,6 +159,10 @@ impl Client {
     }
 
     /// Reads until the answer is whole or the connection ends.
+    #[expect(
+        clippy::match_wild_err_arm,
+        reason = "the only error is that time is up"
+    )]
     pub(crate) async fn answer(&mut self, is_head: bool) -> (Option<Answer>, End) {
         loop {
             if let Some(answer) =

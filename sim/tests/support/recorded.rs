@@ -1,7 +1,5 @@
 //! The store the recordings were made on, as node configuration, and the recordings themselves.
 
-use std::time::Duration;
-
 use aivonx_sim::{ModelDetails, ModelSpec, NodeSpec};
 use chrono::DateTime;
 use serde_json::{Value, json};
@@ -174,7 +172,6 @@ pub(crate) fn node() -> NodeSpec {
     spec.vram = false;
     spec.blobs = vec![b"hello blob".to_vec()];
     spec.recommendations = recommendations();
-    spec.keep_alive = Some(Duration::from_secs(300));
     spec
 }
 

@@ -158,3 +158,22 @@ fn digits_away(text: &str) -> String {
     }
     out
 }
+
+#[test]
+fn what_is_not_set_aside_stays_to_the_byte() {
+    let line = r#"{"model":"a","created_at":"2026","response":"x","done":true,"context":[1,2],"eval_count":7,"n":7}"#;
+    let same = r#"{"model":"a","created_at":"2027","response":"yy","done":true,"context":[3],"eval_count":8,"n":7}"#;
+    assert_eq!(scrub(line), scrub(same));
+    for other in [
+        ("\"a\"", "\"b\""),
+        ("\"x\"", "\"\""),
+        ("\"n\":7", "\"n\":8"),
+        (",\"done\"", ", \"done\""),
+    ] {
+        assert_ne!(
+            scrub(line),
+            scrub(&line.replace(other.0, other.1)),
+            "{other:?}"
+        );
+    }
+}

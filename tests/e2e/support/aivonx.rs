@@ -31,8 +31,16 @@ impl Setup {
             ("TIMEOUTS__DRAIN", "20s"),
             ("SEED", "7"),
         ];
-        let env = quick.iter().map(|(key, value)| (format!("AIVONX_PROXY__{key}"), (*value).to_owned())).collect();
-        Self { fleet: yaml.into(), env, listen: "127.0.0.1:0".into(), wait_ready: true }
+        let env = quick
+            .iter()
+            .map(|(key, value)| (format!("AIVONX_PROXY__{key}"), (*value).to_owned()))
+            .collect();
+        Self {
+            fleet: yaml.into(),
+            env,
+            listen: "127.0.0.1:0".into(),
+            wait_ready: true,
+        }
     }
 
     /// In front of these nodes, named n0, n1, …
@@ -47,7 +55,8 @@ impl Setup {
 
     /// Sets a key of the configuration, as `TIMEOUTS__CONNECT`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        self.env.push((format!("AIVONX_PROXY__{key}"), value.to_owned()));
+        self.env
+            .push((format!("AIVONX_PROXY__{key}"), value.to_owned()));
         self
     }
 
@@ -65,7 +74,9 @@ impl Setup {
 
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Aivonx {
-        tokio::task::spawn_blocking(move || Aivonx::start(self)).await.unwrap()
+        tokio::task::spawn_blocking(move || Aivonx::start(self))
+            .await
+            .unwrap()
     }
 }
 
@@ -96,7 +107,14 @@ impl Aivonx {
         let fleet = folder.path().join("fleet.yaml");
         std::fs::write(&fleet, &setup.fleet).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
-            .args(["proxy", "--listen", &setup.listen, "--ops-listen", "127.0.0.1:0", "--fleet"])
+            .args([
+                "proxy",
+                "--listen",
+                &setup.listen,
+                "--ops-listen",
+                "127.0.0.1:0",
+                "--fleet",
+            ])
             .arg(&fleet)
             .envs(setup.env)
             .stdout(Stdio::piped())
@@ -109,7 +127,10 @@ impl Aivonx {
         std::thread::spawn(move || {
             let mut line = String::new();
             while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
-                log_writer.lock().unwrap().push_str(&std::mem::take(&mut line));
+                log_writer
+                    .lock()
+                    .unwrap()
+                    .push_str(&std::mem::take(&mut line));
             }
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -121,12 +142,22 @@ impl Aivonx {
         let writer = Arc::clone(&lines);
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                writer.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                writer
+                    .lock()
+                    .unwrap()
+                    .push(serde_json::from_str(&line).unwrap());
             }
         });
         let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
-        let aivonx =
-            Self { child, folder, addr: address("proxy"), ops: address("ops"), lines, log, ended: false };
+        let aivonx = Self {
+            child,
+            folder,
+            addr: address("proxy"),
+            ops: address("ops"),
+            lines,
+            log,
+            ended: false,
+        };
         if setup.wait_ready {
             aivonx.wait("it is ready", || aivonx.ops("/readyz").0 == 200);
         }
@@ -136,7 +167,11 @@ impl Aivonx {
     fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
-            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not in time: {what}\n{}",
+                self.log()
+            );
             std::thread::park_timeout(Duration::from_millis(10));
         }
     }
@@ -145,36 +180,64 @@ impl Aivonx {
     pub(crate) fn ops(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.ops).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0), body.to_owned())
+        (
+            head.get(9..12)
+                .and_then(|code| code.parse().ok())
+                .unwrap_or(0),
+            body.to_owned(),
+        )
     }
 
     /// The value of one series of `/metrics`, 0 where it is not there.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.ops("/metrics").1;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// The sum over all series of a family whose labels hold `part`.
     pub(crate) fn metric_sum(&self, family: &str, part: &str) -> f64 {
         let text = self.ops("/metrics").1;
-        let lines = text.lines().filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(part));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(part));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     /// Waits until a series has a value.
     pub(crate) async fn metric_is(&self, series: &str, value: f64) {
-        super::until(&format!("{series} is {value}"), || async { self.metric(series) == value }).await;
+        super::until(&format!("{series} is {value}"), || async {
+            self.metric(series) == value
+        })
+        .await;
     }
 
     /// The access line of a request, once it is written.
     pub(crate) async fn access_line(&self, id: &str) -> Value {
-        let find = || self.lines.lock().unwrap().iter().find(|line| line["id"] == id).cloned();
-        super::until(&format!("an access line of {id}"), || async { find().is_some() }).await;
+        let find = || {
+            self.lines
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|line| line["id"] == id)
+                .cloned()
+        };
+        super::until(&format!("an access line of {id}"), || async {
+            find().is_some()
+        })
+        .await;
         find().unwrap()
     }
 
@@ -199,8 +262,16 @@ impl Aivonx {
     /// Resident memory, bytes.
     pub(crate) fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 
     /// Waits until it has ended; its exit code.
@@ -225,7 +296,11 @@ impl Drop for Aivonx {
     fn drop(&mut self) {
         if !self.ended && !std::thread::panicking() {
             self.wait("nothing is in flight", || self.in_flight() == 0.0);
-            assert_eq!(self.metric("aivonx_request_body_bytes"), 0.0, "memory of bodies leaked");
+            assert_eq!(
+                self.metric("aivonx_request_body_bytes"),
+                0.0,
+                "memory of bodies leaked"
+            );
             assert!(!self.log().contains("panicked"), "{}", self.log());
         } else if std::thread::panicking() {
             eprintln!("log of aivonx:\n{}", self.log());

@@ -38,7 +38,10 @@ pub(crate) struct Response {
 impl Response {
     /// A header's value, names in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -53,7 +56,11 @@ impl Response {
 
     /// The lines of an NDJSON body.
     pub(crate) fn lines(&self) -> Vec<Value> {
-        self.text().lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.text()
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The node that answered.
@@ -66,18 +73,26 @@ impl Client {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// Sends raw bytes. A connection that the other side has closed is seen when reading.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("could not send in time");
+        let _ = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref()))
+            .await
+            .expect("could not send in time");
     }
 
     /// Reads until `done` likes the bytes, or the end. False at the end.
     async fn fill(&mut self) -> bool {
         let mut chunk = vec![0; 64 << 10];
-        match tokio::time::timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("no answer in time") {
+        match tokio::time::timeout(PATIENCE, self.stream.read(&mut chunk))
+            .await
+            .expect("no answer in time")
+        {
             Ok(0) | Err(_) => false,
             Ok(read) => {
                 self.buffer.extend_from_slice(&chunk[..read]);
@@ -103,7 +118,16 @@ impl Client {
         Some(Response {
             status: parsed.code.unwrap(),
             reason: parsed.reason.unwrap_or("").to_owned(),
-            headers: parsed.headers.iter().map(|h| (h.name.to_owned(), String::from_utf8_lossy(h.value).into_owned())).collect(),
+            headers: parsed
+                .headers
+                .iter()
+                .map(|h| {
+                    (
+                        h.name.to_owned(),
+                        String::from_utf8_lossy(h.value).into_owned(),
+                    )
+                })
+                .collect(),
             body: Vec::new(),
             chunks: Vec::new(),
             end: End::Complete,
@@ -112,7 +136,9 @@ impl Client {
 
     /// Reads a whole answer, `100 Continue` passed over. Panics where not even a head came.
     pub(crate) async fn response(&mut self) -> Response {
-        self.response_to("GET").await.expect("the connection was closed without an answer")
+        self.response_to("GET")
+            .await
+            .expect("the connection was closed without an answer")
     }
 
     /// The same; `None` without a head. An answer to `HEAD` has no body.
@@ -125,7 +151,9 @@ impl Client {
             return Some(response);
         }
         let chunked = response.header("transfer-encoding").is_some();
-        let length = response.header("content-length").map(|value| value.parse::<usize>().unwrap());
+        let length = response
+            .header("content-length")
+            .map(|value| value.parse::<usize>().unwrap());
         match length {
             _ if chunked => while self.chunk(&mut response).await {},
             Some(length) => {
@@ -149,7 +177,11 @@ impl Client {
     pub(crate) async fn chunk(&mut self, response: &mut Response) -> bool {
         loop {
             if let Some(at) = find(&self.buffer, b"\r\n") {
-                let size = usize::from_str_radix(std::str::from_utf8(&self.buffer[..at]).unwrap().trim(), 16).unwrap();
+                let size = usize::from_str_radix(
+                    std::str::from_utf8(&self.buffer[..at]).unwrap().trim(),
+                    16,
+                )
+                .unwrap();
                 if self.buffer.len() >= at + 2 + size + 2 {
                     let body = self.buffer[at + 2..at + 2 + size].to_vec();
                     self.buffer.drain(..at + size + 4);
@@ -176,7 +208,10 @@ impl Client {
     /// Closes with a reset, as a client that crashed.
     pub(crate) fn reset(self) {
         let socket = self.stream.into_std().unwrap();
-        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        let linger = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Linger, &linger).unwrap();
     }
 }
@@ -188,13 +223,18 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 /// `GET path` on a fresh connection.
 pub(crate) async fn get(addr: SocketAddr, path: &str) -> Response {
     let mut client = Client::connect(addr).await;
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;
+    client
+        .send(format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n"))
+        .await;
     client.response().await
 }
 
 /// A request head with a JSON body.
 pub(crate) fn json_post(addr: SocketAddr, path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// `POST path` with a JSON body on a fresh connection.

@@ -16,7 +16,7 @@ use crate::prompt::PromptBuilder;
 /// Answers with what was said in the sound.
 pub(in super::super) async fn transcriptions(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Written {
     match run(node, request).await {
@@ -42,7 +42,7 @@ pub(in super::super) async fn transcriptions(
     }
 }
 
-async fn run(node: &Node, request: &Request) -> Result<(String, bool), Failure> {
+async fn run(node: &Node, request: &Request<'_>) -> Result<(String, bool), Failure> {
     let form = Form::read(request);
     let model = form.text("model").unwrap_or_default();
     if model.is_empty() {

@@ -15,7 +15,7 @@ use crate::prompt::PromptBuilder;
 /// Answers a completion.
 pub(in super::super) async fn completions(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Written {
     match run(node, request, reply).await {
@@ -24,7 +24,11 @@ pub(in super::super) async fn completions(
     }
 }
 
-async fn run(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Result<Written, Failure> {
+async fn run(
+    node: &Node,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Written, Failure> {
     let bound = bound(request, &COMPLETION)?;
     let mut ask = Ask::new(node, text(&bound, "model"));
     ask.options = options(&bound, "max_tokens");

@@ -17,7 +17,7 @@ use crate::node::Node;
 /// Answers with vectors, as numbers or as base64.
 pub(in super::super) async fn embeddings(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Written {
     match try_embed(node, request).await {
@@ -31,7 +31,10 @@ pub(in super::super) async fn embeddings(
     }
 }
 
-async fn try_embed(node: &Node, request: &Request) -> Result<(String, Embedded, bool), Failure> {
+async fn try_embed(
+    node: &Node,
+    request: &Request<'_>,
+) -> Result<(String, Embedded, bool), Failure> {
     let bound = bound(request, &V1_EMBED)?;
     let inputs = match bound.get("input") {
         None | Some(Value::Null) => return Err(invalid_input()),

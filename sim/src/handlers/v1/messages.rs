@@ -16,7 +16,7 @@ use crate::node::Node;
 /// Answers a message.
 pub(in super::super) async fn messages(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Written {
     match run(node, request, reply).await {
@@ -25,7 +25,11 @@ pub(in super::super) async fn messages(
     }
 }
 
-async fn run(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Result<Written, Failure> {
+async fn run(
+    node: &Node,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Written, Failure> {
     let bound = bound(request, &MESSAGES_REQUEST)?;
     let ask = ask(node, &bound, reply).map_err(Failure::Request)?;
     let streams = bound.get("stream") == Some(&Value::Bool(true));

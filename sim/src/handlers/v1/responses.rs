@@ -16,7 +16,7 @@ use crate::node::Node;
 /// Answers a response request.
 pub(in super::super) async fn responses(
     node: &Node,
-    request: &Request,
+    request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Written {
     match run(node, request, reply).await {
@@ -25,7 +25,11 @@ pub(in super::super) async fn responses(
     }
 }
 
-async fn run(node: &Node, request: &Request, reply: &mut Reply<'_>) -> Result<Written, Failure> {
+async fn run(
+    node: &Node,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Written, Failure> {
     let bound = bound(request, &RESPONSES)?;
     let ask = ask(node, &bound, reply).map_err(Failure::Request)?;
     let streams = bound.get("stream") == Some(&Value::Bool(true));

@@ -1,0 +1,365 @@
+//! Request bodies of every size and framing arrive whole, at the second node too, or end in an
+//! honest error; nothing hangs. The matrix is that of pingora.md §1.
+
+use std::time::Duration;
+
+use aivonx_sim::{Fault, FaultScope, ModelSpec, NodeSpec, SimNode};
+use serde_json::json;
+
+use crate::support::{Client, Setup, json_post, post, until};
+
+/// How a body is put on the wire.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Framing {
+    Length,
+    LengthSlow,
+    Expect,
+    Chunked16K,
+    ChunkedOne,
+}
+
+const FRAMINGS: [Framing; 5] = [
+    Framing::Length,
+    Framing::LengthSlow,
+    Framing::Expect,
+    Framing::Chunked16K,
+    Framing::ChunkedOne,
+];
+
+async fn send(client: &mut Client, addr: std::net::SocketAddr, body: &[u8], framing: Framing) {
+    let head = format!("POST /api/chat HTTP/1.1\r\nHost: {addr}\r\n");
+    match framing {
+        Framing::Length | Framing::LengthSlow | Framing::Expect => {
+            let expect = if framing == Framing::Expect {
+                "Expect: 100-continue\r\n"
+            } else {
+                ""
+            };
+            client
+                .send(format!(
+                    "{head}{expect}Content-Length: {}\r\n\r\n",
+                    body.len()
+                ))
+                .await;
+            if framing == Framing::Expect {
+                let go_on = client.head().await.unwrap();
+                assert_eq!(go_on.status, 100);
+            }
+            let piece = if framing == Framing::LengthSlow {
+                body.len().div_ceil(7).max(1)
+            } else {
+                body.len().max(1)
+            };
+            for part in body.chunks(piece) {
+                client.send(part).await;
+                if framing == Framing::LengthSlow {
+                    tokio::time::sleep(Duration::from_millis(1)).await; // what is slow is the point here
+                }
+            }
+        }
+        Framing::Chunked16K | Framing::ChunkedOne => {
+            client
+                .send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"))
+                .await;
+            let piece = if framing == Framing::Chunked16K {
+                16 << 10
+            } else {
+                body.len().max(1)
+            };
+            for part in body.chunks(piece) {
+                client
+                    .send([format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat())
+                    .await;
+            }
+            client.send(b"0\r\n\r\n").await;
+        }
+    }
+}
+
+/// A chat body of about `size` bytes, the model at one end or the other.
+fn body(size: usize, model_first: bool) -> Vec<u8> {
+    let rest =
+        r#""stream":false,"options":{"num_predict":1},"messages":[{"role":"user","content":""#;
+    let text = "A".repeat(size.saturating_sub(rest.len() + 30));
+    let text = if model_first {
+        format!(r#"{{"model":"tiny",{rest}{text}"}}]}}"#)
+    } else {
+        format!(r#"{{{rest}{text}"}}],"model":"tiny"}}"#)
+    };
+    text.into_bytes()
+}
+
+fn spec() -> NodeSpec {
+    NodeSpec::new().model(ModelSpec::new("tiny").context_length(1 << 30))
+}
+
+/// What is wrong with the first node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum First {
+    Well,
+    Refuses,
+    BusyAfterBody,
+    BusyBeforeBody,
+    ResetsAtOnce,
+    ResetsInBody,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_body_arrives_whole_or_fails_honestly() {
+    let (bad, good) = (
+        SimNode::start(spec()).await.unwrap(),
+        SimNode::start(spec()).await.unwrap(),
+    );
+    // the weight makes the bad node the first choice among the idle nearly always
+    let yaml = format!(
+        "nodes:\n  - {{name: bad, url: \"{}\", weight: 1000, slots: 100}}\n  - {{name: good, url: \"{}\", slots: 1}}\n",
+        bad.url(),
+        good.url()
+    );
+    let aivonx = Setup::fleet(yaml)
+        // health and breakers would take the bad node out: here every request shall meet it
+        .set("BREAKER__FAILURES", "1000")
+        .set("PROBE__UNHEALTHY_AFTER", "100")
+        .start()
+        .await;
+    let sizes = [
+        60usize,
+        20_000,
+        (64 << 10) - 1,
+        64 << 10,
+        (64 << 10) + 1,
+        300_000,
+        3 << 20,
+    ];
+    for first in [
+        First::Well,
+        First::Refuses,
+        First::BusyAfterBody,
+        First::BusyBeforeBody,
+        First::ResetsAtOnce,
+        First::ResetsInBody,
+    ] {
+        for size in sizes {
+            for model_first in [true, false] {
+                for framing in FRAMINGS {
+                    let case = format!("{first:?} {size} model_first={model_first} {framing:?}");
+                    one_case(
+                        &aivonx,
+                        &bad,
+                        &good,
+                        first,
+                        &exact(size, model_first),
+                        framing,
+                        &case,
+                    )
+                    .await;
+                }
+            }
+        }
+    }
+}
+
+/// A body of exactly `size` bytes where it can be.
+fn exact(size: usize, model_first: bool) -> Vec<u8> {
+    let mut made = body(size, model_first);
+    if made.len() < size {
+        let missing = size - made.len();
+        made.extend(std::iter::repeat_n(b' ', missing)); // space after the root
+    }
+    made
+}
+
+async fn one_case(
+    aivonx: &crate::support::Aivonx,
+    bad: &SimNode,
+    good: &SimNode,
+    first: First,
+    body: &[u8],
+    framing: Framing,
+    case: &str,
+) {
+    bad.clear_faults();
+    if first == First::Refuses {
+        bad.fault(Fault::Refuse);
+    } else {
+        bad.listens().await;
+        let scope = || FaultScope::always().path("/api/chat");
+        match first {
+            First::BusyAfterBody => bad.fault_for(Fault::busy_503(), scope()),
+            First::BusyBeforeBody => bad.fault_for(
+                Fault::StatusBeforeBody {
+                    code: 503,
+                    message: Some("busy".into()),
+                },
+                scope(),
+            ),
+            First::ResetsAtOnce => bad.fault_for(Fault::ResetWhileReading { bytes: 0 }, scope()),
+            First::ResetsInBody => {
+                bad.fault_for(Fault::ResetWhileReading { bytes: 100_000 }, scope())
+            }
+            First::Well | First::Refuses => {}
+        }
+    }
+    let mut client = Client::connect(aivonx.addr).await;
+    send(&mut client, aivonx.addr, body, framing).await;
+    let answer = client.response().await;
+    let chunked_and_long =
+        matches!(framing, Framing::Chunked16K | Framing::ChunkedOne) && body.len() > 64 << 10;
+    if answer.status == 200 {
+        let seen = [bad.requests(), good.requests()].concat();
+        let arrived = seen
+            .iter()
+            .filter(|request| request.path == "/api/chat")
+            .any(|request| request.body_len == body.len() as u64);
+        assert!(arrived, "{case}: not whole");
+        assert_eq!(answer.json()["done"], true, "{case}");
+    } else {
+        assert!(
+            chunked_and_long && first != First::Refuses,
+            "{case}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        assert!(
+            [502, 503].contains(&answer.status),
+            "{case}: {}",
+            answer.status
+        );
+        assert!(
+            answer.json()["error"].is_string(),
+            "{case}: {}",
+            answer.text()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_beyond_the_memory_streams_once_its_model_is_known() {
+    let a = SimNode::start(spec()).await.unwrap();
+    let aivonx = Setup::nodes(&[&a])
+        .set("BODY__BUFFER", "1MiB")
+        .start()
+        .await;
+    let early = post(
+        aivonx.addr,
+        "/api/chat",
+        &String::from_utf8(body(3 << 20, true)).unwrap(),
+    )
+    .await;
+    assert_eq!(early.status, 200, "{}", early.text());
+    assert_eq!(
+        a.requests().last().unwrap().body_len as usize,
+        body(3 << 20, true).len()
+    );
+
+    let late = post(
+        aivonx.addr,
+        "/api/chat",
+        &String::from_utf8(body(3 << 20, false)).unwrap(),
+    )
+    .await;
+    assert_eq!(late.status, 413, "{}", late.text());
+    assert!(
+        late.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("1048576 bytes")
+    );
+
+    let text = String::from_utf8(body(3 << 20, true)).unwrap();
+    let two = format!("{},\"model\":\"other\"}}", text.strip_suffix('}').unwrap());
+    let mut client = Client::connect(aivonx.addr).await;
+    client.send(json_post(aivonx.addr, "/api/chat", &two)).await;
+    let answer = client.response_to("POST").await;
+    assert!(
+        answer.is_none_or(|answer| answer.status == 400),
+        "another model after the first was routed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_over_all_requests_is_bounded() {
+    let a = SimNode::start(spec()).await.unwrap();
+    let aivonx = Setup::nodes(&[&a])
+        .set("BODY__BUFFER", "1MiB")
+        .set("BODY__BUFFER_TOTAL", "1MiB")
+        .start()
+        .await;
+    // one body fills the memory and stays incomplete
+    let mut holder = Client::connect(aivonx.addr).await;
+    let large = body(1 << 20, false);
+    holder
+        .send(format!(
+            "POST /api/chat HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+            aivonx.addr,
+            large.len()
+        ))
+        .await;
+    holder.send(&large[..large.len() - 100]).await;
+    until("the memory is taken", || async {
+        aivonx.metric("aivonx_request_body_bytes") > 900_000.0
+    })
+    .await;
+
+    let refused = post(
+        aivonx.addr,
+        "/v1/chat/completions",
+        &String::from_utf8(body(500_000, false)).unwrap(),
+    )
+    .await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(refused.json()["error"]["type"], "api_error");
+    let small = post(
+        aivonx.addr,
+        "/api/chat",
+        &String::from_utf8(body(1000, false)).unwrap(),
+    )
+    .await;
+    assert_eq!(small.status, 200, "small bodies always pass");
+
+    holder.send(&large[large.len() - 100..]).await;
+    assert_eq!(holder.response().await.status, 200);
+    aivonx.metric_is("aivonx_request_body_bytes", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_roots_and_trailing_bytes_neither_hang_nor_get_lost() {
+    let a = SimNode::start(spec()).await.unwrap();
+    let aivonx = Setup::nodes(&[&a]).start().await;
+    let long = "x".repeat(100_000);
+    for (body, status) in [
+        (format!("[\"{long}\"]"), 400),
+        (long.clone(), 400),
+        (
+            format!(
+                "{{\"model\":\"tiny\",\"messages\":[]}}{}",
+                " ".repeat(100_000)
+            ),
+            200,
+        ),
+        (format!("{{\"model\":\"tiny\",\"messages\":[]}}{long}"), 200),
+        (format!("{{\"model\":\"tiny\",\"x\":\"{long}"), 400),
+        (String::new(), 400),
+        ("null".to_owned(), 400),
+        ("5".to_owned(), 400),
+    ] {
+        for framing in FRAMINGS {
+            let mut client = Client::connect(aivonx.addr).await;
+            send(&mut client, aivonx.addr, body.as_bytes(), framing).await;
+            let answer = client.response().await;
+            let start: String = body.chars().take(40).collect();
+            assert_eq!(
+                answer.status,
+                status,
+                "{start} {framing:?}: {}",
+                answer.text()
+            );
+            if status == 400 {
+                assert_ne!(answer.json()["error"], json!(null), "{start} {framing:?}");
+            }
+        }
+    }
+}
