@@ -19,7 +19,8 @@ use pingora::services::listening::Service as Listening;
 use pingora_proxy::http_proxy_service_with_name;
 use tokio::sync::watch;
 
-use crate::balance::{Balancer, Dice};
+use crate::balance::Balancer;
+use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
 use crate::ops::Ops;
@@ -109,7 +110,7 @@ impl Bound {
             path: self.fleet_file,
             fleet: Arc::clone(&parts.fleet),
             metrics: Arc::clone(&parts.metrics),
-            changed: parts.fleet_changed.clone(),
+            changed: parts.changed.clone(),
             is_exposed: !proxy_address.ip().is_loopback(),
         });
         let text = std::fs::read_to_string(&file.path).ok();
@@ -129,9 +130,11 @@ impl Bound {
         server.add_service(WithListener::new(ops, ops_address, self.ops));
         let background = Background {
             probes: parts.probes(&self.config, seed),
+            balancer: Arc::clone(&parts.balancer),
+            first_round: Arc::clone(&parts.first_round),
             file,
             file_text: Mutex::new(text),
-            fleet_changed: parts.fleet_changed.subscribe(),
+            changes: parts.changed.subscribe(),
         };
         server.add_service(background_service("fleet", background));
         server.add_service(background_service("drain", parts.drain(exit)));
@@ -149,7 +152,7 @@ struct Parts {
     draining: Arc<AtomicBool>,
     first_round: Arc<AtomicBool>,
     access_log: AccessLogger,
-    fleet_changed: watch::Sender<u64>,
+    changed: watch::Sender<u64>,
     listen: SocketAddr,
 }
 
@@ -172,7 +175,7 @@ impl Parts {
             draining: Arc::default(),
             first_round: Arc::default(),
             access_log,
-            fleet_changed: watch::Sender::new(0),
+            changed: watch::Sender::new(0),
             listen,
         })
     }
@@ -211,13 +214,11 @@ impl Parts {
     fn probes(&self, config: &ProxyConfig, seed: u64) -> Arc<Probes> {
         Arc::new(Probes {
             fleet: Arc::clone(&self.fleet),
-            balancer: Arc::clone(&self.balancer),
             dice: Dice::new(seed ^ 0x9E0),
             probe: config.probe,
             inventory: config.inventory,
             residency: config.residency,
-            changed: watch::Sender::new(0),
-            first_round: Arc::clone(&self.first_round),
+            changed: self.changed.clone(),
         })
     }
 
@@ -302,16 +303,19 @@ impl<S: Service> Service for WithListener<S> {
 /// Follows the fleet file and the nodes.
 struct Background {
     probes: Arc<Probes>,
+    balancer: Arc<Balancer>,
+    /// Set once every node was probed and what was found is in force. Stays set.
+    first_round: Arc<AtomicBool>,
     file: Arc<FleetFile>,
     file_text: Mutex<Option<String>>,
-    fleet_changed: watch::Receiver<u64>,
+    changes: watch::Receiver<u64>,
 }
 
 #[async_trait]
 impl BackgroundService for Background {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let text = self.file_text.lock().take();
-        let probes = Arc::clone(&self.probes).run(self.fleet_changed.clone());
+        let probes = Arc::clone(&self.probes).run(self.changes.clone());
         // nodes are watched until the last request has ended, the file until the drain begins
         let follow = async {
             tokio::select! {
@@ -319,7 +323,25 @@ impl BackgroundService for Background {
                 _ = shutdown.changed() => {}
             }
         };
-        tokio::join!(probes, follow);
+        tokio::join!(probes, follow, self.keep_in_force());
+    }
+}
+
+impl Background {
+    /// Builds what requests look at again after each change of document, health or inventory.
+    async fn keep_in_force(&self) {
+        let mut changes = self.changes.clone();
+        loop {
+            self.probes.fleet.refresh();
+            self.balancer.sync().await;
+            // nothing was told since, so all that is known is in force
+            if self.probes.all_probed() && !changes.has_changed().unwrap_or(true) {
+                self.first_round.store(true, Ordering::Release);
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 

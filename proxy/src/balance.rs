@@ -4,7 +4,6 @@
 //! `selection` is the adapter to Pingora's `BackendSelection`.
 
 mod candidates;
-mod dice;
 mod least_active;
 mod lowest_latency;
 mod selection;
@@ -15,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use aivonx_shared::model_name::ModelKey;
 
+use crate::dice::Dice;
 use crate::fleet::{Fleet, ModelEntry, ModelId, Permit, Snapshot};
 
-pub(crate) use dice::Dice;
 pub(crate) use selection::Selector;
 
 /// What a request needs of a node.

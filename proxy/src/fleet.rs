@@ -39,6 +39,9 @@ struct Source {
     /// Ids of models, never given twice: they stand in keys across snapshots.
     ids: HashMap<ModelKey, ModelId>,
     next_serial: u64,
+    /// Snapshots that requests may still hold. The last reference is always dropped here: freeing
+    /// a large one takes milliseconds that no request shall pay.
+    retired: Vec<Arc<Snapshot>>,
     breaker: BreakerConfig,
 }
 
@@ -56,6 +59,7 @@ impl Fleet {
             revision: 0,
             ids: HashMap::new(),
             next_serial: 1,
+            retired: Vec::new(),
             breaker,
         };
         Self {
@@ -119,7 +123,19 @@ impl Fleet {
             ..
         } = source;
         let snapshot = Snapshot::build(Arc::clone(doc), nodes.clone(), *revision, ids);
-        self.snapshot.store(Arc::new(snapshot));
+        source.retired.push(self.snapshot.swap(Arc::new(snapshot)));
+        Self::free_retired(source);
+    }
+
+    /// Frees what no request holds any more; to be called now and then.
+    pub(crate) fn tidy(&self) {
+        Self::free_retired(&mut self.source.lock());
+    }
+
+    fn free_retired(source: &mut Source) {
+        source
+            .retired
+            .retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 }
 

@@ -21,7 +21,8 @@ use pingora::prelude::{Error, HttpPeer};
 use pingora::protocols::Digest;
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::balance::{Balancer, Dice};
+use crate::balance::Balancer;
+use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::request::origin::OriginPolicy;
@@ -150,7 +151,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        self.mark(head, ctx)
+        Self::mark(head, ctx)
     }
 
     fn response_body_filter(

@@ -21,8 +21,11 @@
 
 mod app;
 mod balance;
+mod dice;
 mod fleet;
 mod gateway;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod merge;
 mod ops;
 mod probe;

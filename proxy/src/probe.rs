@@ -6,65 +6,55 @@ mod client;
 mod task;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::balance::{Balancer, Dice};
+use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::fleet::health::HealthState;
 use aivonx_shared::config::{PollConfig, ProbeConfig};
 
+/// How often it is looked for requests and runners that take too long.
+const SWEEP: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Everything the probes need.
 pub(crate) struct Probes {
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) balancer: Arc<Balancer>,
     pub(crate) dice: Dice,
     pub(crate) probe: ProbeConfig,
     pub(crate) inventory: PollConfig,
     pub(crate) residency: PollConfig,
-    /// How many rounds of changes were told; rises with each change of the fleet.
+    /// Rises with each change of health or inventory, and with each new document: what requests
+    /// look at is then built again (`app`).
     pub(crate) changed: watch::Sender<u64>,
-    /// Set once every enabled node was probed and what was found is in force. Stays set.
-    pub(crate) first_round: Arc<AtomicBool>,
 }
 
 impl Probes {
-    /// Keeps one task for each enabled node until the process ends. `fleet_changed` tells of new
-    /// documents.
+    /// Keeps one task for each enabled node until the process ends.
     pub(crate) async fn run(self: Arc<Self>, mut fleet_changed: watch::Receiver<u64>) {
         let mut running = task::Running::default();
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
+        let mut tick = tokio::time::interval(SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut changes = self.changed.subscribe();
-        self.note_first_round(&changes); // a fleet without nodes is known at once
         loop {
             running.follow(&self);
             tokio::select! {
-                _ = fleet_changed.changed() => self.balancer.sync().await,
-                _ = changes.changed() => {
-                    self.fleet.refresh();
-                    self.balancer.sync().await;
-                    self.note_first_round(&changes);
-                }
+                told = fleet_changed.changed() => if told.is_err() { return },
                 _ = tick.tick() => self.sweep(Instant::now()),
             }
         }
     }
 
-    /// Nothing was told since, so all that is known is in force.
-    fn note_first_round(&self, changes: &watch::Receiver<u64>) {
+    /// Whether every enabled node was probed once.
+    pub(crate) fn all_probed(&self) -> bool {
         let snapshot = self.fleet.load();
         let mut enabled = snapshot.nodes().iter().filter(|node| node.doc().enabled);
-        let probed = enabled.all(|node| node.state().health.state() != HealthState::Unknown);
-        if probed && !changes.has_changed().unwrap_or(true) {
-            self.first_round.store(true, Ordering::Release);
-        }
+        enabled.all(|node| node.state().health.state() != HealthState::Unknown)
     }
 
     /// Ends what lasted too long, and leaves runners alone that hold work and show nothing.
     fn sweep(&self, now: Instant) {
+        self.fleet.tidy();
         for node in self.fleet.load().nodes() {
             node.state().waiting.sweep(now);
             for (key, model) in node.state().models() {

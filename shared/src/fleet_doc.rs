@@ -182,15 +182,13 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
     let name = at.get::<String>("name");
     match &name {
         None if at.value("name").is_none() => at.complain_here("needs a `name`"),
-        None => {}
         Some(name) if !is_node_name(name) => {
             at.complain("name", "must be 1 to 63 letters, digits, `-`, `_` or `.`");
         }
-        Some(name) => {
-            if !names.insert(name.clone()) {
-                at.complain("name", &format!("`{name}` names another node already"));
-            }
+        Some(name) if !names.insert(name.clone()) => {
+            at.complain("name", &format!("`{name}` names another node already"));
         }
+        None | Some(_) => {}
     }
     let url = match at.get::<String>("url") {
         Some(text) => text

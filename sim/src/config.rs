@@ -8,15 +8,15 @@ use std::time::Duration;
 use aivonx_sim::{ModelSpec, NodeSpec, RegistrySpec};
 use serde::Deserialize;
 
-/// A model given as `NAME:SIZE:LOAD_MS:TOKENS_PER_S`.
+/// A model given as `NAME:SIZE:LOAD_MS:TOKENS_PER_S:PROMPT_TOKENS_PER_S`.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelArg(pub(crate) ModelSpec);
 
 impl FromStr for ModelArg {
     type Err = String;
 
-    /// The last numbers, three at most, are size, load time and speed; what stands before is the
-    /// name, tag included. A tag that is a number needs all three behind it.
+    /// The last numbers, four at most, are size, load time, speed and prompt speed; what stands
+    /// before is the name, tag included. A tag that is a number needs all four behind it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split(':').collect();
         let numbers: Vec<f64> = parts
@@ -24,7 +24,7 @@ impl FromStr for ModelArg {
             .skip(1)
             .rev()
             .map_while(|p| p.parse().ok())
-            .take(3)
+            .take(4)
             .collect();
         let name = parts[..parts.len() - numbers.len()].join(":");
         if name.is_empty() {
@@ -40,7 +40,7 @@ impl FromStr for ModelArg {
                 Duration::try_from_secs_f64(load / 1000.0).map_err(|e| e.to_string())?;
         }
         if let Some(speed) = numbers.next() {
-            model = model.speed(speed * 20.0, speed);
+            model = model.speed(numbers.next().unwrap_or(f64::INFINITY), speed);
         }
         Ok(Self(model))
     }

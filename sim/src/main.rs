@@ -31,7 +31,9 @@ struct Cli {
     /// A JSON file with models and limits; flags add to it and override it.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// `NAME:SIZE:LOAD_MS:TOKENS_PER_S`, all but the name optional. Repeatable.
+    /// `NAME:SIZE:LOAD_MS:TOKENS_PER_S:PROMPT_TOKENS_PER_S`, all but the name optional; a speed left
+    /// out, or of 0, is no wait at all. Prompts of one model are evaluated one after the other.
+    /// Repeatable.
     #[arg(long = "model")]
     models: Vec<ModelArg>,
     /// Node seconds in a real second.

@@ -122,6 +122,7 @@ async fn every_body_arrives_whole_or_fails_honestly() {
         .set("PROBE__UNHEALTHY_AFTER", "100")
         .start()
         .await;
+    let mut retried = 0;
     let sizes = [
         60usize,
         20_000,
@@ -143,7 +144,7 @@ async fn every_body_arrives_whole_or_fails_honestly() {
             for model_first in [true, false] {
                 for framing in FRAMINGS {
                     let case = format!("{first:?} {size} model_first={model_first} {framing:?}");
-                    one_case(
+                    retried += one_case(
                         &aivonx,
                         &bad,
                         &good,
@@ -157,6 +158,8 @@ async fn every_body_arrives_whole_or_fails_honestly() {
             }
         }
     }
+    // else the bad node was passed by and nothing was proven
+    assert!(retried > 250, "only {retried} cases met the bad node first");
 }
 
 /// A body of exactly `size` bytes where it can be.
@@ -177,7 +180,7 @@ async fn one_case(
     body: &[u8],
     framing: Framing,
     case: &str,
-) {
+) -> usize {
     bad.clear_faults();
     if first == First::Refuses {
         bad.fault(Fault::Refuse);
@@ -231,6 +234,7 @@ async fn one_case(
             answer.text()
         );
     }
+    usize::from(answer.header("x-aivonx-attempts") == Some("2"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,9 @@
 
 mod support;
 
+mod bad_input;
 mod bodies;
+mod exactness;
 mod failure;
 mod life;
 mod routing;

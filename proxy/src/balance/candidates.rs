@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use aivonx_shared::fleet_doc::Strategy;
 
-use super::{Dice, least_active, lowest_latency};
+use super::{least_active, lowest_latency};
+use crate::dice::Dice;
 use crate::fleet::ModelEntry;
 use crate::fleet::snapshot::Holder;
 

@@ -15,8 +15,8 @@ use pingora_load_balancing::health_check::HealthCheck;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 use pingora_load_balancing::{Backend, Backends, Extensions, HealthRegistry, LoadBalancer};
 
-use super::Dice;
 use super::candidates::Ranking;
+use crate::dice::Dice;
 use crate::fleet::{Fleet, ModelEntry, ModelId, Node};
 
 /// Pingora's load balancer over the fleet.

@@ -41,6 +41,8 @@ pub(crate) struct NodeState {
     pub(crate) version: ArcSwapOption<String>,
     /// Its `/api/tags`, as last read.
     inventory: ArcSwap<Vec<Listed>>,
+    /// The models of the inventory with their state, found once for all snapshots.
+    held: ArcSwap<Vec<Held>>,
     /// Its `/api/ps`, as last read.
     residency: ArcSwap<Vec<Listed>>,
     /// State of each model ever seen on it. Guards the map only; entries are shared.
@@ -55,6 +57,12 @@ pub(crate) struct NodeState {
     breaker_config: BreakerConfig,
 }
 
+/// A model that a node has.
+pub(crate) struct Held {
+    pub(crate) key: ModelKey,
+    pub(crate) state: Arc<ModelState>,
+}
+
 impl Node {
     pub(super) fn new(doc: NodeDoc, serial: u64, breaker: &BreakerConfig) -> Self {
         let state = NodeState {
@@ -64,6 +72,7 @@ impl Node {
             latency: Latency::default(),
             version: ArcSwapOption::empty(),
             inventory: ArcSwap::default(),
+            held: ArcSwap::default(),
             residency: ArcSwap::default(),
             models: Mutex::default(),
             waiting: Arc::default(),
@@ -156,6 +165,11 @@ impl NodeState {
         self.inventory.load()
     }
 
+    /// The models it has, with their state.
+    pub(super) fn held(&self) -> arc_swap::Guard<Arc<Vec<Held>>> {
+        self.held.load()
+    }
+
     /// What it has in memory, as it last said.
     pub(crate) fn residency(&self) -> arc_swap::Guard<Arc<Vec<Listed>>> {
         self.residency.load()
@@ -166,6 +180,11 @@ impl NodeState {
         if **self.inventory.load() == list {
             return false;
         }
+        let held = list.iter().map(|listed| Held {
+            key: listed.key.clone(),
+            state: self.model(&listed.key),
+        });
+        self.held.store(Arc::new(held.collect()));
         self.inventory.store(Arc::new(list));
         true
     }

@@ -25,7 +25,7 @@ pub(crate) struct Snapshot {
     revision: u64,
     nodes: Vec<Arc<Node>>,
     models: HashMap<ModelKey, Arc<ModelEntry>>,
-    by_id: HashMap<ModelId, Arc<ModelEntry>>,
+    by_id: Vec<Option<Arc<ModelEntry>>>,
     any: Arc<ModelEntry>,
 }
 
@@ -59,41 +59,54 @@ impl Snapshot {
         revision: u64,
         ids: &mut HashMap<ModelKey, ModelId>,
     ) -> Self {
-        let mut holders: HashMap<ModelKey, Vec<Holder>> = HashMap::new();
-        let wanted = || nodes.iter().filter(|node| node.is_wanted());
-        for node in wanted() {
-            for listed in node.state().inventory().iter() {
-                if node.doc().models.allow(&listed.key) {
-                    let model = Some(node.state().model(&listed.key));
-                    holders.entry(listed.key.clone()).or_default().push(Holder {
-                        node: Arc::clone(node),
-                        model,
-                    });
+        // by model id; nodes come in the order of their serials, so holders do, too
+        let mut wanted: Vec<_> = nodes.iter().filter(|node| node.is_wanted()).collect();
+        wanted.sort_by_key(|node| node.serial());
+        let mut holders: Vec<(Option<ModelKey>, Vec<Holder>)> = Vec::new();
+        for node in &wanted {
+            let rules = &node.doc().models;
+            for held in node
+                .state()
+                .held()
+                .iter()
+                .filter(|held| rules.allow(&held.key))
+            {
+                let id = id_of(ids, &held.key).0 as usize;
+                if holders.len() <= id {
+                    holders.resize_with(id + 1, Default::default);
                 }
+                let (key, list) = &mut holders[id];
+                key.get_or_insert_with(|| held.key.clone());
+                list.push(Holder {
+                    node: Arc::clone(node),
+                    model: Some(Arc::clone(&held.state)),
+                });
             }
         }
         let mut models = HashMap::with_capacity(holders.len());
-        let mut by_id = HashMap::with_capacity(holders.len());
-        for (key, mut holders) in holders {
-            holders.sort_by_key(|holder| holder.node.serial());
-            let next = ModelId(ids.len() as u32);
-            let id = *ids.entry(key.clone()).or_insert(next);
+        let mut by_id = Vec::with_capacity(holders.len());
+        for (index, (key, holders)) in holders.into_iter().enumerate() {
+            let Some(key) = key else {
+                by_id.push(None);
+                continue;
+            };
+            let id = ModelId(index as u32);
             let entry = Arc::new(ModelEntry {
                 id,
                 label: key.display().into(),
                 holders,
                 pick: Mutex::new(()),
             });
-            by_id.insert(id, Arc::clone(&entry));
+            by_id.push(Some(Arc::clone(&entry)));
             models.insert(key, entry);
         }
-        let mut any: Vec<_> = wanted()
+        let any = wanted
+            .iter()
             .map(|node| Holder {
                 node: Arc::clone(node),
                 model: None,
             })
             .collect();
-        any.sort_by_key(|holder| holder.node.serial());
         let any = ModelEntry {
             id: ModelId::ANY,
             label: "".into(),
@@ -140,7 +153,7 @@ impl Snapshot {
         if id == ModelId::ANY {
             Some(&self.any)
         } else {
-            self.by_id.get(&id)
+            self.by_id.get(id.0 as usize)?.as_ref()
         }
     }
 
@@ -148,4 +161,13 @@ impl Snapshot {
     pub(crate) fn any(&self) -> &Arc<ModelEntry> {
         &self.any
     }
+}
+
+fn id_of(ids: &mut HashMap<ModelKey, ModelId>, key: &ModelKey) -> ModelId {
+    if let Some(id) = ids.get(key) {
+        return *id;
+    }
+    let id = ModelId(ids.len() as u32);
+    ids.insert(key.clone(), id);
+    id
 }

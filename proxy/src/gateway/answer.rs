@@ -23,6 +23,8 @@ const TEXT_UTF8: &str = "text/plain; charset=utf-8";
 /// Content type of native answers, and of `/v1` lists (recordings `reads`).
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 const JSON: &str = "application/json";
+/// What Go's server reads of a body that nobody asked for, so that the connection can go on, bytes.
+const LEFT_OVER: usize = 256 << 10;
 
 impl Gateway {
     /// Names the request and its route.
@@ -51,6 +53,12 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<bool> {
+        if refuse_ambiguous(session, ctx).await? {
+            return Ok(true);
+        }
+        if !matches!(ctx.route, Route::Node(_)) {
+            self.pass_over_body(session).await;
+        }
         if let Route::Redirect(status, to) = &ctx.route {
             let (status, to) = (*status, to.clone());
             redirect(session, ctx, status, &to).await?;
@@ -118,6 +126,7 @@ impl Gateway {
             Verdict::Cors => ctx.origin = head.headers.get(header::ORIGIN).cloned(),
             Verdict::Forbidden => {
                 ctx.outcome = Some("forbidden_origin");
+                self.pass_over_body(session).await;
                 respond(
                     session,
                     ctx,
@@ -145,6 +154,30 @@ impl Gateway {
         Ok(!options)
     }
 
+    /// Reads a short body that nobody asked for, as Go's server does before it answers. A longer
+    /// one, and one that the client holds back until it is told to go on, end the connection.
+    async fn pass_over_body(&self, session: &mut Session) {
+        let headers = &session.req_header().headers;
+        let body = &session.downstream_session;
+        let length = body.get_header(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        if headers.contains_key(header::EXPECT) || length.is_some_and(|n: usize| n > LEFT_OVER) {
+            return;
+        }
+        let body = &mut session.downstream_session;
+        let reading = async {
+            let mut left = LEFT_OVER;
+            while !body.is_body_done()
+                && let Ok(Some(chunk)) = body.read_request_body().await
+                && chunk.len() <= left
+            {
+                left -= chunk.len();
+            }
+        };
+        // one that comes too slowly is left unread, and the connection ends
+        let _ = tokio::time::timeout(self.timeouts.client, reading).await;
+    }
+
     /// Reads the body as far as routing needs it, and learns what is demanded.
     pub(super) async fn read_body(
         &self,
@@ -157,11 +190,39 @@ impl Gateway {
             Err(BodyError::Rejected(rejection)) => return Err(failure::rejected(rejection)),
             Err(BodyError::Client(error)) => return Err(error.into_down()),
         };
+        // writing `100 Continue` before the body had come made Pingora give the connection up
+        let head = session.req_header();
+        if head.headers.contains_key(header::EXPECT) && head.version == http::Version::HTTP_11 {
+            session.set_keepalive(Some(0)); // for as long as the client likes, if it does
+        }
         ctx.body = read;
         ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
         ctx.found = Some(found);
         Ok(())
     }
+}
+
+/// Answers a request that other servers may cut differently, as Go's server answers: at once, in
+/// plain text, and the connection ends. True where it did.
+async fn refuse_ambiguous(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    let head = session.req_header();
+    let raw = session
+        .downstream_session
+        .as_http1()
+        .map(pingora::protocols::http::v1::server::HttpSession::get_headers_raw_bytes)
+        .unwrap_or_default();
+    let Some((status, reason)) = headers::ambiguity(head, &raw) else {
+        return Ok(false);
+    };
+    ctx.outcome = Some("ambiguous");
+    session.set_keepalive(None);
+    let mut answer = ResponseHeader::build(status, Some(4))?;
+    answer.set_reason_phrase(Some(reason))?;
+    answer.insert_header(header::CONTENT_TYPE, TEXT_UTF8)?;
+    headers::mark(&mut answer, &ctx.id, None, 0)?;
+    let body = format!("{status} {reason}");
+    write(session, ctx, answer, body.into()).await?;
+    Ok(true)
 }
 
 /// An answer of the proxy's own.
@@ -211,8 +272,8 @@ impl Local {
     }
 }
 
-/// Writes an answer of the proxy's own. A body of the request that was not read is left to
-/// Pingora, which reads it before it takes the next request of the connection.
+/// Writes an answer of the proxy's own. Where a body of the request was not read, Pingora ends the
+/// connection.
 pub(super) async fn respond(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -248,9 +309,12 @@ pub(super) async fn respond(
 async fn write(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    head: ResponseHeader,
+    mut head: ResponseHeader,
     body: Bytes,
 ) -> Result<()> {
+    if session.req_header().version == http::Version::HTTP_10 {
+        head.set_version(http::Version::HTTP_10); // as Go answers (recording `transport-http10`)
+    }
     let is_head = session.req_header().method == http::Method::HEAD;
     let bare = is_head || body.is_empty();
     session

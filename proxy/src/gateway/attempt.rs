@@ -132,7 +132,7 @@ impl Gateway {
             ctx.resolved.entry.is_some(),
         );
         ctx.judgement = Some(judgement);
-        let reason = self.note_judgement(ctx, judgement, head.status.as_u16(), now);
+        let reason = Self::note_judgement(ctx, judgement, head.status.as_u16(), now);
         match reason {
             Some(reason) if self.may_retry(session, ctx) => Err(self.try_another(ctx, reason)),
             _ => {
@@ -144,7 +144,6 @@ impl Gateway {
 
     /// Tells the breakers; gives the reason where another node should be asked.
     fn note_judgement(
-        &self,
         ctx: &mut RequestCtx,
         judgement: Judgement,
         status: u16,
@@ -183,7 +182,7 @@ impl Gateway {
     }
 
     /// Marks the answer that is relayed.
-    pub(super) fn mark(&self, head: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    pub(super) fn mark(head: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
         if head.status.is_informational() {
             return Ok(());
         }

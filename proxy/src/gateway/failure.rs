@@ -56,7 +56,7 @@ impl Gateway {
         ctx: &mut RequestCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        self.node_failed(ctx, &error);
+        Self::node_failed(ctx, &error);
         if self.may_retry(session, ctx) {
             return self.try_another(ctx, "connect");
         }
@@ -82,7 +82,7 @@ impl Gateway {
         let ended = ctx.attempt.as_ref().and_then(|attempt| attempt.why());
         if answered(session) {
             if ended.is_none() {
-                self.node_failed(ctx, &error);
+                Self::node_failed(ctx, &error);
             }
             error.set_retry(false);
             return error;
@@ -91,7 +91,7 @@ impl Gateway {
             error.set_retry(true);
             return error;
         }
-        let reason = self.blame(ctx, ended, &error);
+        let reason = Self::blame(ctx, ended, &error);
         match reason {
             Some(reason) if self.may_retry(session, ctx) => self.try_another(ctx, reason),
             _ => {
@@ -117,12 +117,7 @@ impl Gateway {
     }
 
     /// Tells the breakers; gives the reason where another node should be asked.
-    fn blame(
-        &self,
-        ctx: &mut RequestCtx,
-        ended: Option<Why>,
-        error: &Error,
-    ) -> Option<&'static str> {
+    fn blame(ctx: &mut RequestCtx, ended: Option<Why>, error: &Error) -> Option<&'static str> {
         let now = Instant::now();
         let name = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ended {
@@ -137,13 +132,13 @@ impl Gateway {
                 None
             }
             None => {
-                self.node_failed(ctx, error);
+                Self::node_failed(ctx, error);
                 Some("reset")
             }
         }
     }
 
-    fn node_failed(&self, ctx: &mut RequestCtx, error: &Error) {
+    fn node_failed(ctx: &mut RequestCtx, error: &Error) {
         let Some(permit) = &mut ctx.permit else {
             return;
         };
@@ -174,7 +169,7 @@ impl Gateway {
         }
         let rejection = rejection_of(error)
             .cloned()
-            .unwrap_or_else(|| self.from_error(ctx, error));
+            .unwrap_or_else(|| self.rejection_from(ctx, error));
         self.metrics.rejected(rejection.reason());
         ctx.outcome = Some(rejection.reason());
         let status = rejection.status().as_u16();
@@ -190,7 +185,7 @@ impl Gateway {
         }
     }
 
-    fn from_error(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
+    fn rejection_from(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
         let node = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ctx.attempt.as_ref().and_then(|attempt| attempt.why()) {
             Some(Why::FirstByte | Why::Idle) => {

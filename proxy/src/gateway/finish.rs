@@ -25,7 +25,7 @@ impl Gateway {
         let status = session
             .response_written()
             .map_or(0, |head| head.status.as_u16());
-        self.note_runner(ctx, now);
+        Self::note_runner(ctx, now);
         let tokens = if ctx.node.is_some() && status == 200 {
             ctx.tail.tokens()
         } else {
@@ -71,7 +71,7 @@ impl Gateway {
 
     /// A 500 that was relayed, or an error line within a stream, speaks against the runner only
     /// where its text names it.
-    fn note_runner(&self, ctx: &mut RequestCtx, now: Instant) {
+    fn note_runner(ctx: &mut RequestCtx, now: Instant) {
         let relayed = ctx.judgement == Some(Judgement::Suspicious) || ctx.tail.ends_in_error();
         if relayed
             && names_the_runner(ctx.tail.bytes())

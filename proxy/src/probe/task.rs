@@ -42,7 +42,7 @@ impl Running {
                     client: Client::new(),
                     node,
                 };
-                tokio::spawn(async move { watch.run().await })
+                tokio::spawn(Box::pin(watch.run())) // boxed: its future is large
             });
         }
     }
@@ -69,7 +69,7 @@ impl NodeWatch {
 
     async fn keep_health(&self) {
         loop {
-            self.probe().await;
+            Box::pin(self.probe()).await;
             let health = &self.node.state().health;
             // a first failure is looked into at once, not after a whole interval
             let interval = self.probes.probe.interval;
@@ -105,7 +105,7 @@ impl NodeWatch {
         }
         if result.is_ok() && state.health.state() == HealthState::Unknown {
             // a new node takes requests once it is known what it has; one that comes back at once
-            self.read_all().await;
+            Box::pin(self.read_all()).await;
         }
         let was = state.health.state();
         match state
@@ -116,7 +116,7 @@ impl NodeWatch {
                 tracing::info!(node.name = self.node.name(), node.url = %self.node.doc().url, "node is up");
                 self.probes.tell();
                 if was == HealthState::Down {
-                    self.read_all().await;
+                    Box::pin(self.read_all()).await;
                     self.probes.tell();
                 }
             }

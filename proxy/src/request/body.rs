@@ -33,10 +33,9 @@ const DRAIN: u64 = 1 << 20;
 /// What was read of a request's body, and what may be done with it.
 #[derive(Default)]
 pub(crate) struct Body {
-    /// All that was read; empty where Pingora's buffer holds all of it.
-    stash: Bytes,
-    /// Whether `stash` must be put out in place of what comes in.
-    stashed: bool,
+    /// All that was read, to be put out in place of what comes in; `None` where Pingora's buffer
+    /// holds all of it.
+    stash: Option<Bytes>,
     /// Gives the memory back when nothing will be sent again.
     charge: Option<Charge>,
     /// The scan of a body that streams on, and its model so far.
@@ -295,12 +294,7 @@ impl Reading<'_> {
         }
         let all_buffered = buffered && self.read <= RETRY_BUFFER;
         let body = Body {
-            stash: if all_buffered {
-                Bytes::new()
-            } else {
-                self.kept.freeze()
-            },
-            stashed: !all_buffered && self.read > 0,
+            stash: (!all_buffered && self.read > 0).then(|| self.kept.freeze()),
             charge: self.charge,
             ..Body::default()
         };
@@ -314,8 +308,7 @@ impl Reading<'_> {
             Scan::Zstd(_) | Scan::None => None,
         };
         let body = Body {
-            stash: self.kept.freeze(),
-            stashed: true,
+            stash: Some(self.kept.freeze()),
             charge: self.charge,
             watch,
             ..Body::default()
@@ -333,28 +326,23 @@ impl Body {
 
     /// What goes to the node in place of `incoming`.
     pub(crate) fn outgoing(&mut self, incoming: &mut Option<Bytes>) -> Result<(), Rejection> {
-        if !std::mem::replace(&mut self.injected, true) && self.stashed {
-            let fresh = if self.replay_first {
-                None
-            } else {
-                incoming.take()
-            };
-            *incoming = Some(match fresh.filter(|bytes| !bytes.is_empty()) {
-                None => self.stash.clone(),
-                Some(fresh) => {
-                    self.note(&fresh)?;
-                    let mut both = BytesMut::with_capacity(self.stash.len() + fresh.len());
-                    both.extend_from_slice(&self.stash);
-                    both.extend_from_slice(&fresh);
-                    both.freeze()
-                }
-            });
-        } else if let Some(fresh) = incoming.as_ref().filter(|bytes| !bytes.is_empty()) {
-            // without a stash the first call of a second attempt brings Pingora's buffer
-            if self.stashed {
-                self.note(&fresh.clone())?;
-            }
+        let first = !std::mem::replace(&mut self.injected, true);
+        // with everything in Pingora's buffer, its bytes pass as they are
+        let Some(stash) = self.stash.clone() else {
+            return Ok(());
+        };
+        let replayed = first && self.replay_first;
+        let fresh = incoming
+            .take()
+            .filter(|bytes| !replayed && !bytes.is_empty());
+        if let Some(fresh) = &fresh {
+            self.note(fresh)?;
         }
+        *incoming = match (first, fresh) {
+            (false, fresh) => fresh,
+            (true, None) => Some(stash),
+            (true, Some(fresh)) => Some([stash, fresh].concat().into()),
+        };
         Ok(())
     }
 
@@ -380,7 +368,9 @@ impl Body {
 
     /// Gives up the memory once nothing will be sent again.
     pub(crate) fn release(&mut self) {
-        self.stash = Bytes::new();
+        if let Some(stash) = &mut self.stash {
+            *stash = Bytes::new();
+        }
         self.charge = None;
     }
 }

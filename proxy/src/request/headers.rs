@@ -24,6 +24,28 @@ const STRIPPED: [&str; 14] = [
     "x-aivonx-queue-ms",
 ];
 
+/// Why a head can be read in more than one way, as Go's server would put it: status and reason.
+/// `raw` is the head as it came, since Pingora drops the length of a chunked body. Go takes the pair
+/// and lets the chunks win; behind a proxy one of the two may think otherwise.
+pub(crate) fn ambiguity(head: &RequestHeader, raw: &[u8]) -> Option<(u16, &'static str)> {
+    if head.version == http::Version::HTTP_11 && !head.headers.contains_key(http::header::HOST) {
+        return Some((400, "Bad Request: missing required Host header"));
+    }
+    let mut codings = head.headers.get_all(http::header::TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if codings.next().is_some() {
+        return Some((400, "Bad Request: too many transfer encodings"));
+    }
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Some((501, "Not Implemented: Unsupported transfer encoding"));
+    }
+    let has_length = raw.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    });
+    has_length.then_some((400, "Bad Request"))
+}
+
 /// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
 pub(crate) fn to_node(
     head: &mut RequestHeader,

@@ -1,6 +1,6 @@
 //! Request ids: the client's own where it sent a usable one, else a new one.
 
-use crate::balance::Dice;
+use crate::dice::Dice;
 
 /// Longest id taken over from a client, bytes.
 const LONGEST: usize = 128;

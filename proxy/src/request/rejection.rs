@@ -12,7 +12,7 @@ pub(crate) enum Rejection {
     #[error("{1}")]
     AsOllama(u16, String),
     /// Nodes are known for the model, none of them healthy.
-    #[error("no healthy node {}", serves(.0))]
+    #[error("no healthy node {}", serves(.0.as_ref()))]
     NoHealthyNode(Option<String>),
     /// Every breaker is open.
     #[error("every node that could answer is failing; try again in {}s", seconds(*.0))]
@@ -48,8 +48,8 @@ pub(crate) enum Rejection {
     NotBuilt(&'static str),
 }
 
-fn serves(model: &Option<String>) -> String {
-    model.as_ref().map_or_else(
+fn serves(model: Option<&String>) -> String {
+    model.map_or_else(
         || "is in service".into(),
         |model| format!("has model '{model}'"),
     )

@@ -1,5 +1,5 @@
 //! `fleet.yaml` as the source of the fleet. The file is looked at four times a second: that works
-//! for editors that replace it, for mounted ConfigMaps and for network file systems alike.
+//! for editors that replace it, for mounted config maps and for network file systems alike.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

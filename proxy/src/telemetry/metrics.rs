@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -56,102 +57,86 @@ pub(crate) struct Finished<'a> {
 
 impl Metrics {
     /// Registers every family; a name taken twice is a bug here.
+    #[expect(clippy::too_many_lines, reason = "a catalogue: one entry a family")]
     pub(crate) fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(format!("aivonx_{name}"), help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntGaugeVec::new(Opts::new(format!("aivonx_{name}"), help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        let single = |name: &str, help: &str| {
-            let one = IntGauge::new(format!("aivonx_{name}"), help)?;
-            registry.register(Box::new(one.clone()))?;
-            Ok::<_, prometheus::Error>(one)
-        };
-        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let opts = HistogramOpts::new(format!("aivonx_{name}"), help).buckets(buckets.to_vec());
-            let family = HistogramVec::new(opts, labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        let build = gauge(
-            "build_info",
-            "Always 1; the label says which version runs.",
-            &["version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let apply_seconds = Gauge::new(
-            "aivonx_fleet_apply_seconds",
-            "Seconds the last change of the fleet took to come into force.",
-        )?;
-        registry.register(Box::new(apply_seconds.clone()))?;
+        let families = Families(Registry::new());
+        families
+            .gauges(
+                "build_info",
+                "Always 1; the label says which version runs.",
+                &["version"],
+            )?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         Ok(Self {
-            requests: counter(
+            requests: families.counters(
                 "requests_total",
                 "Requests answered, by route, model, node and status.",
                 &["route", "model", "node", "status"],
             )?,
-            duration: histogram(
+            duration: families.histograms(
                 "request_duration_seconds",
                 "Seconds from the request's head to the last byte of its answer.",
                 &["route", "model"],
                 &SECONDS,
             )?,
-            first_byte: histogram(
+            first_byte: families.histograms(
                 "time_to_first_byte_seconds",
                 "Seconds from the request's head to the first byte of a node's answer.",
                 &["route", "model", "node"],
                 &SECONDS,
             )?,
-            inflight: gauge("inflight", "Requests with a node now.", &["node"])?,
-            tokens: counter(
+            inflight: families.gauges("inflight", "Requests with a node now.", &["node"])?,
+            tokens: families.counters(
                 "tokens_total",
                 "Tokens as the nodes counted them; kind is prompt or output.",
                 &["model", "node", "kind"],
             )?,
-            speed: histogram(
+            speed: families.histograms(
                 "output_tokens_per_second",
                 "Generated tokens a second of generation.",
                 &["model", "node"],
                 &SPEED,
             )?,
-            retries: counter(
+            retries: families.counters(
                 "retries_total",
                 "Attempts sent to another node, by the reason of the first's failure.",
                 &["reason"],
             )?,
-            rejections: counter(
+            rejections: families.counters(
                 "rejections_total",
                 "Requests the proxy answered itself with an error.",
                 &["reason"],
             )?,
-            cold_loads: counter(
+            cold_loads: families.counters(
                 "cold_loads_total",
                 "Answers for which a model was loaded.",
                 &["model", "node"],
             )?,
-            node_up: gauge("node_up", "1 where the node answers its probes.", &["node"])?,
-            node_slots: gauge(
+            node_up: families.gauges(
+                "node_up",
+                "1 where the node answers its probes.",
+                &["node"],
+            )?,
+            node_slots: families.gauges(
                 "node_slots",
                 "Slots of a model on a node, as the fleet document says.",
                 &["node", "model"],
             )?,
-            revision: single("fleet_revision", "Number of the fleet document in force.")?,
-            apply_failures: single(
+            revision: families.gauge("fleet_revision", "Number of the fleet document in force.")?,
+            apply_seconds: families.float(
+                "fleet_apply_seconds",
+                "Seconds the last change of the fleet took to come into force.",
+            )?,
+            apply_failures: families.gauge(
                 "fleet_invalid",
                 "1 while the newest fleet document is invalid and the one before is in force.",
             )?,
-            body_bytes: single(
+            body_bytes: families.gauge(
                 "request_body_bytes",
                 "Bytes of large request bodies held in memory now.",
             )?,
-            apply_seconds,
-            registry,
+            registry: families.0,
         })
     }
 
@@ -247,6 +232,54 @@ impl Metrics {
             }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Makes families and registers them.
+struct Families(Registry);
+
+impl Families {
+    fn add<C: Collector + Clone + 'static>(&self, family: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(
+            Opts::new(format!("aivonx_{name}"), help),
+            labels,
+        )?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(
+            Opts::new(format!("aivonx_{name}"), help),
+            labels,
+        )?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::new(format!("aivonx_{name}"), help)?)
+    }
+
+    fn float(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.add(Gauge::new(format!("aivonx_{name}"), help)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::new(format!("aivonx_{name}"), help).buckets(buckets.to_vec());
+        self.add(HistogramVec::new(opts, labels)?)
     }
 }
 

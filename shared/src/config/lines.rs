@@ -1,4 +1,4 @@
-//! Where each key of a YAML text stands: serde_yaml gives values without positions, so a second,
+//! Where each key of a YAML text stands: `serde_yaml` gives values without positions, so a second,
 //! position-keeping parse maps paths such as `nodes[2].url` to lines.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ impl Lines {
         if let Ok(documents) = MarkedYaml::load_from_str(text)
             && let Some(root) = documents.first()
         {
-            lines.walk(root, String::new());
+            lines.walk(root, "");
         }
         lines
     }
@@ -35,7 +35,7 @@ impl Lines {
         }
     }
 
-    fn walk(&mut self, node: &MarkedYaml<'_>, path: String) {
+    fn walk(&mut self, node: &MarkedYaml<'_>, path: &str) {
         match &node.data {
             YamlData::Mapping(map) => {
                 for (key, value) in map {
@@ -48,14 +48,14 @@ impl Lines {
                         format!("{path}.{name}")
                     };
                     self.0.insert(child.clone(), key.span.start.line());
-                    self.walk(value, child);
+                    self.walk(value, &child);
                 }
             }
             YamlData::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let child = format!("{path}[{index}]");
                     self.0.insert(child.clone(), item.span.start.line());
-                    self.walk(item, child);
+                    self.walk(item, &child);
                 }
             }
             _ => {}

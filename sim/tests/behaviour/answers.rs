@@ -52,6 +52,7 @@ async fn another_store_is_shown_as_it_is() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn errors_follow_the_request() {
     let node = zoo().await;
     for (path, body, status, text) in [

@@ -22,7 +22,7 @@ fn last_completed(texts: &[String]) -> u64 {
         .filter_map(|t| serde_json::from_str::<Value>(t).ok());
     lines
         .filter_map(|l| l["completed"].as_u64())
-        .last()
+        .next_back()
         .unwrap_or_default()
 }
 

@@ -12,7 +12,7 @@ impl Dice {
         Self(AtomicU64::new(seed))
     }
 
-    /// Any 64 bits. SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): its state is a counter, so one
+    /// Any 64 bits. `SplitMix64` (Steele, Lea, Flood, OOPSLA 2014): its state is a counter, so one
     /// atomic addition serves any number of threads.
     pub(crate) fn number(&self) -> u64 {
         const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;

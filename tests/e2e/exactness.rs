@@ -1,0 +1,443 @@
+//! Exactness: every recorded exchange, sent to a node and through aivonx with that one node behind
+//! it, is answered the same, byte for byte, but for the one list of exceptions below. What is set
+//! aside (times, ids, generated text) is what the recordings' README names.
+
+mod recorded;
+
+#[allow(dead_code, reason = "the simulated node's tests use the rest")]
+#[path = "../../sim/tests/support/client.rs"]
+mod raw;
+#[path = "../../sim/tests/support/scrub.rs"]
+mod scrub;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
+use serde_json::Value;
+
+use crate::support::{Aivonx, PATIENCE, Setup};
+use raw::{Answer, End};
+use recorded::{Exchange, FILES, exchanges, node};
+use scrub::scrub;
+
+/// How an answer may differ, by the kinds that are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Answered from what is known of the fleet: the same models.
+    FleetRead,
+    /// The model's entry, where Ollama's router finds no route.
+    SlashInName,
+    /// Changes a node's store or identity: 501 with a reason.
+    NotBuilt,
+    /// A request with two lengths is refused and its connection closed.
+    Smuggling,
+    /// More headers are allowed by a preflight.
+    Cors,
+}
+
+/// The exceptions: name (one `*` stands for any text), kind, reason.
+const EXCEPTIONS: [(&str, Kind, &str); 13] = [
+    (
+        "ps-*",
+        Kind::FleetRead,
+        "`running_on` names the nodes that hold a model loaded",
+    ),
+    (
+        "read-get-v1-models-library-slash-tiny",
+        Kind::SlashInName,
+        "Ollama cannot be asked for names with a slash; the OpenAI libraries do ask",
+    ),
+    (
+        "transport-preflight",
+        Kind::Cors,
+        "the headers of Anthropic's library are allowed, too",
+    ),
+    (
+        "transport-cl-te",
+        Kind::Smuggling,
+        "Ollama lets the chunks win and answers what is smuggled behind them",
+    ),
+    (
+        "transport-two-cl",
+        Kind::Smuggling,
+        "Pingora refuses it with no body",
+    ),
+    ("bad-*-api-pull", Kind::NotBuilt, "changes a store"),
+    ("bad-*-api-push", Kind::NotBuilt, "changes a registry"),
+    ("bad-*-api-create", Kind::NotBuilt, "changes a store"),
+    ("bad-*-api-copy", Kind::NotBuilt, "changes a store"),
+    ("bad-*-api-delete", Kind::NotBuilt, "changes a store"),
+    ("bad-blob-*", Kind::NotBuilt, "changes a store"),
+    ("store-*", Kind::NotBuilt, "changes a store"),
+    (
+        "identity-*",
+        Kind::NotBuilt,
+        "a node's identity is not for clients",
+    ),
+];
+
+/// What one side did.
+struct Got {
+    answer: Option<Answer>,
+    end: End,
+    /// Whether the connection carried another request.
+    reusable: bool,
+}
+
+/// Sends a recorded request on a connection of its own, and a plain one after it.
+async fn send(addr: SocketAddr, one: &Exchange) -> Got {
+    let mut client = raw::Client::connect(addr).await.unwrap();
+    client.send(&one.request).await;
+    let (answer, end) = client.answer(one.is_head()).await;
+    let mut reusable = false;
+    if end == End::Open {
+        client.bytes.clear();
+        client
+            .send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let (next, _) = client.answer(false).await;
+        reusable = next.is_some_and(|next| next.body() == "Ollama is running");
+    }
+    Got {
+        answer,
+        end,
+        reusable,
+    }
+}
+
+/// The headers of ours that are added, and those whose value is set aside.
+fn headers(answer: &Answer) -> BTreeSet<String> {
+    let added = [
+        "x-request-id",
+        "x-aivonx-node",
+        "x-aivonx-attempts",
+        "x-aivonx-queue-ms",
+        "connection",
+        "date",
+    ];
+    answer
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, _)| !added.contains(&name.as_str()))
+        // lengths follow from bodies, which are compared: times in them differ in length
+        .map(|(name, value)| {
+            if name == "content-length" {
+                name
+            } else {
+                format!("{name}: {value}")
+            }
+        })
+        .collect()
+}
+
+/// The parts in which two answers differ.
+fn differences(want: &Answer, got: &Answer) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |part: &str, want: &dyn std::fmt::Debug, got: &dyn std::fmt::Debug| {
+        let (want, got) = (format!("{want:?}"), format!("{got:?}"));
+        if want != got {
+            found.push(format!("{part}\n     want {want}\n     got  {got}"));
+        }
+    };
+    compare("status", &want.status_line, &got.status_line);
+    compare("100 Continue", &want.had_continue, &got.had_continue);
+    compare("headers", &headers(want), &headers(got));
+    compare("body", &scrub(&want.body()), &scrub(&got.body()));
+    compare("whole", &want.is_complete, &got.is_complete);
+    found
+}
+
+/// The generated text of an answer, which depends on nothing but the order of requests.
+fn generated(answer: &Answer) -> String {
+    fn collect(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value {
+                        Value::String(text)
+                            if matches!(
+                                key.as_str(),
+                                "response" | "content" | "text" | "delta"
+                            ) =>
+                        {
+                            out.push_str(text);
+                        }
+                        value => collect(value, out),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect(item, out)),
+            _ => {}
+        }
+    }
+    let mut out = String::new();
+    for line in answer.body().lines() {
+        let json = line.strip_prefix("data: ").unwrap_or(line);
+        collect(&serde_json::from_str(json).unwrap_or_default(), &mut out);
+    }
+    out
+}
+
+/// Whether no line of a stream was split over two HTTP chunks.
+fn lines_are_whole(answer: &Answer) -> bool {
+    let streams = ["application/x-ndjson", "text/event-stream"];
+    !streams.contains(&answer.header("content-type").unwrap_or_default())
+        || answer.texts().iter().all(|chunk| chunk.ends_with('\n'))
+}
+
+fn all_differences(one: &Exchange, direct: &Got, through: &Got) -> Vec<String> {
+    let (Some(want), Some(got)) = (&direct.answer, &through.answer) else {
+        return vec![format!("no answer: {:?} and {:?}", direct.end, through.end)];
+    };
+    let mut found = differences(want, got);
+    // where the node itself is as recorded, so are we
+    if differences(&one.answer, want).is_empty() {
+        found.extend(
+            differences(&one.answer, got)
+                .into_iter()
+                .map(|part| format!("recorded {part}")),
+        );
+    }
+    if generated(want) != generated(got) {
+        found.push(format!(
+            "generated text\n     want {:?}\n     got  {:?}",
+            generated(want),
+            generated(got)
+        ));
+    }
+    if !lines_are_whole(got) {
+        found.push("a line was split over two chunks".into());
+    }
+    if (direct.end, direct.reusable) != (through.end, through.reusable) {
+        found.push(format!(
+            "connection\n     want {:?}, reusable {}\n     got  {:?}, reusable {}",
+            direct.end, direct.reusable, through.end, through.reusable
+        ));
+    }
+    found
+}
+
+fn exception(name: &str) -> Option<(usize, Kind)> {
+    let fits = |pattern: &str| match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, end)) => {
+            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        }
+    };
+    let at = EXCEPTIONS.iter().position(|(pattern, ..)| fits(pattern))?;
+    Some((at, EXCEPTIONS[at].1))
+}
+
+/// Whether an answer that differs does so in the way of its kind, and in no other.
+fn is_wanted(kind: Kind, direct: &Got, through: &Got) -> bool {
+    let (Some(want), Some(got)) = (&direct.answer, &through.answer) else {
+        return false;
+    };
+    match kind {
+        Kind::FleetRead => {
+            want.status_line == got.status_line
+                && headers(want) == headers(got)
+                && models(want) == models(got)
+        }
+        Kind::NotBuilt => {
+            got.status() == 501
+                && (got.body().contains("is not built yet") || got.chunks.is_empty())
+        }
+        Kind::SlashInName => got.status() == 200 && got.json()["object"] == "model",
+        Kind::Smuggling => got.status() == 400 && !through.reusable,
+        Kind::Cors => {
+            let allowed = |answer: &Answer| -> BTreeSet<String> {
+                let list = answer
+                    .header("access-control-allow-headers")
+                    .unwrap_or_default();
+                list.split(',').map(str::to_ascii_lowercase).collect()
+            };
+            want.status_line == got.status_line && allowed(want).is_subset(&allowed(got))
+        }
+    }
+}
+
+/// What a list of models says, whatever the order and the added fields.
+fn models(answer: &Answer) -> BTreeSet<String> {
+    let body = answer.json();
+    let list = body["models"].as_array().or(body["data"].as_array());
+    let fields = [
+        "name",
+        "model",
+        "id",
+        "digest",
+        "size",
+        "details",
+        "capabilities",
+        "owned_by",
+        "context_length",
+    ];
+    let model = |model: &Value| {
+        fields
+            .map(|field| format!("{field}={}", model[field]))
+            .join(" ")
+    };
+    list.map(|list| list.iter().map(model).collect())
+        .unwrap_or_default()
+}
+
+/// What a replay found.
+#[derive(Default)]
+struct Tally {
+    same: usize,
+    excepted: Vec<String>,
+    used: BTreeSet<usize>,
+    wrong: Vec<String>,
+}
+
+impl Tally {
+    fn note(&mut self, one: &Exchange, direct: &Got, through: &Got) {
+        let found = all_differences(one, direct, through);
+        match exception(&one.name) {
+            None if found.is_empty() => self.same += 1,
+            Some((at, kind)) if !found.is_empty() && is_wanted(kind, direct, through) => {
+                self.used.insert(at);
+                self.excepted.push(one.name.clone());
+            }
+            Some(_) if found.is_empty() => self
+                .wrong
+                .push(format!("{}: needs no exception any more", one.name)),
+            excepted => self.wrong.push(format!(
+                "{} {excepted:?}: {}",
+                one.name,
+                found.join("\n   ")
+            )),
+        }
+    }
+}
+
+/// Replays one file on two fresh nodes, one of them behind aivonx.
+async fn replay(file: &str, tally: &mut Tally) {
+    let (alone, behind) = (
+        SimNode::start(node()).await.unwrap(),
+        SimNode::start(node()).await.unwrap(),
+    );
+    let aivonx = Setup::nodes(&[&behind]).start().await;
+    for one in exchanges(file) {
+        let direct = send(alone.addr(), &one).await;
+        let through = through(&aivonx, &one, &direct).await;
+        tally.note(&one, &direct, &through);
+    }
+}
+
+/// Sends through aivonx; a read of the fleet until it knows what the node says.
+async fn through(aivonx: &Aivonx, one: &Exchange, direct: &Got) -> Got {
+    let mut got = send(aivonx.addr, one).await;
+    if one.request.starts_with(b"GET /api/ps ") {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !is_wanted(Kind::FleetRead, direct, &got) && std::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await; // residency has its own clock
+            got = send(aivonx.addr, one).await;
+        }
+    }
+    got
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_recorded_exchange_is_the_same_through_the_proxy() {
+    let mut tally = Tally::default();
+    for file in FILES {
+        replay(file, &mut tally).await;
+    }
+    for (at, (pattern, ..)) in EXCEPTIONS.iter().enumerate() {
+        if !tally.used.contains(&at) {
+            tally
+                .wrong
+                .push(format!("{pattern}: no exchange needs this exception"));
+        }
+    }
+    println!(
+        "{} of 267 the same, {} exceptions",
+        tally.same,
+        tally.excepted.len()
+    );
+    assert!(
+        tally.wrong.is_empty(),
+        "{} wrong:\n{}",
+        tally.wrong.len(),
+        tally.wrong.join("\n")
+    );
+    assert_eq!(tally.same + tally.excepted.len(), 267);
+}
+
+/// A stream in a dialect: the path and the rest of its body.
+const STREAMS: [(&str, &str); 5] = [
+    (
+        "/api/chat",
+        r#""messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":5}"#,
+    ),
+    (
+        "/api/generate",
+        r#""prompt":"Hi","options":{"num_predict":5}"#,
+    ),
+    (
+        "/v1/chat/completions",
+        r#""messages":[{"role":"user","content":"Hi"}],"max_tokens":5"#,
+    ),
+    ("/v1/responses", r#""input":"Hi","max_output_tokens":5"#),
+    (
+        "/v1/messages",
+        r#""messages":[{"role":"user","content":"Hi"}],"max_tokens":5"#,
+    ),
+];
+
+/// Reads an answer; with each HTTP chunk, whether the node was still at work when it came.
+async fn chunks(node: &SimNode, addr: SocketAddr, path: &str, rest: &str) -> (Vec<String>, usize) {
+    let body = format!(r#"{{"model":"slow","stream":true,{rest}}}"#);
+    let mut client = raw::Client::connect(addr).await.unwrap();
+    client.send(&raw::request("POST", path, &body)).await;
+    let mut early = 0;
+    loop {
+        let _ = client.read().await.unwrap();
+        let answer = Answer::parse(&client.bytes, false, false).unwrap();
+        if answer.is_complete {
+            let texts = answer.texts().iter().map(|chunk| scrub(chunk)).collect();
+            return (texts, early);
+        }
+        if node.in_flight() > 0 {
+            early = answer.chunks.len();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_relayed_chunk_by_chunk_as_it_comes() {
+    let spec = || {
+        let model = ModelSpec::new("slow")
+            .speed(f64::INFINITY, 20.0)
+            .answer_tokens(5);
+        NodeSpec::new().model(model).num_parallel(STREAMS.len())
+    };
+    let (alone, behind) = (
+        SimNode::start(spec()).await.unwrap(),
+        SimNode::start(spec()).await.unwrap(),
+    );
+    let aivonx = Setup::nodes(&[&behind]).start().await;
+    for (path, rest) in STREAMS {
+        let (want, got) = tokio::join!(
+            chunks(&alone, alone.addr(), path, rest),
+            chunks(&behind, aivonx.addr, path, rest)
+        );
+        // what came at once may ride together; nothing is cut, nothing waits
+        assert_eq!(want.0.concat(), got.0.concat(), "{path}");
+        assert!(
+            got.0.iter().all(|chunk| chunk.ends_with('\n')),
+            "{path}: {:?}",
+            got.0
+        );
+        assert!(
+            got.1 >= 4,
+            "{path}: {} of {} chunks came while the node was at work",
+            got.1,
+            got.0.len()
+        );
+    }
+}
