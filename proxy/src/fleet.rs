@@ -8,6 +8,7 @@ pub(crate) mod latency;
 pub(crate) mod model_state;
 pub(crate) mod node;
 pub(crate) mod permit;
+pub(crate) mod residents;
 pub(crate) mod snapshot;
 pub(crate) mod waiting;
 

@@ -35,7 +35,8 @@ pub struct ModelSpec {
     /// The beginning of `load_time` that goes on even when nobody waits for the load any more
     /// (a process being started). Zero by default.
     pub start_time: Duration,
-    /// Prompt tokens a second; infinite by default.
+    /// Prompt tokens a second; infinite by default. Prompts of one runner are evaluated one after
+    /// the other and hold its other streams up, as llama-server's batches do.
     pub prompt_tokens_per_second: f64,
     /// Generated tokens a second of one stream; infinite by default.
     pub tokens_per_second: f64,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Aivonx, PATIENCE, Response, Setup, chat, post, until};
+use crate::support::{Aivonx, PATIENCE, Setup, chat, post, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -50,7 +50,8 @@ impl House {
     async fn before(node: NodeSpec, keys: &[(&str, &str)]) -> Self {
         let tiny = ModelSpec::new("tiny").context_length(1 << 40);
         let sim = SimNode::start(node.model(tiny)).await.unwrap();
-        let setup = Setup::nodes(&[&sim]);
+        // the node shares this process: while it unpacks a bomb its probes may wait
+        let setup = Setup::nodes(&[&sim]).set("PROBE__UNHEALTHY_AFTER", "100");
         let setup = keys
             .iter()
             .fold(setup, |setup, (key, value)| setup.set(key, value));
@@ -73,7 +74,8 @@ impl House {
 
     /// Waits until nothing is being worked on, here and at the node.
     async fn is_idle(&self) {
-        let at_work = || self.sim.in_flight() as f64 + self.aivonx.metric_sum("aivonx_inflight", "");
+        let at_work =
+            || self.sim.in_flight() as f64 + self.aivonx.metric_sum("aivonx_inflight", "");
         until("nothing is in flight", || async { at_work() == 0.0 }).await;
     }
 
@@ -87,19 +89,19 @@ impl House {
 }
 
 /// The message of an error in any dialect.
-fn message(answer: &Response) -> String {
-    let body = answer.json();
+fn message(body: &Value) -> String {
     let error = body["error"]["message"].as_str().or(body["error"].as_str());
-    error.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    error.unwrap_or_else(|| panic!("{body}")).to_owned()
 }
 
 /// Asserts that an error is in the shape of its path.
-fn in_its_dialect(path: &str, answer: &Response) {
-    let body = answer.json();
+fn in_its_dialect(path: &str, body: &Value) {
     match path {
-        "/v1/messages" => assert_eq!(body["type"], "error", "{answer:?}"),
-        path if path.starts_with("/v1/") => assert_eq!(body["error"]["param"], Value::Null, "{answer:?}"),
-        _ => assert!(body["error"].is_string(), "{answer:?}"),
+        "/v1/messages" => assert_eq!(body["type"], "error", "{body}"),
+        path if path.starts_with("/v1/") => {
+            assert_eq!(body["error"]["param"], Value::Null, "{body}")
+        }
+        _ => assert!(body["error"].is_string(), "{body}"),
     }
 }
 
@@ -115,11 +117,15 @@ async fn wire(addr: SocketAddr, bytes: &[u8]) -> String {
         let _ = stream.read_to_end(&mut got).await; // a reset ends it as well
         String::from_utf8_lossy(&got).into_owned()
     };
-    tokio::time::timeout(PATIENCE, exchange).await.expect("the connection is left open")
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .expect("the connection is left open")
 }
 
 /// The statuses of the answers in what was read.
 fn statuses(wire: &str) -> Vec<u16> {
     let heads = wire.split("HTTP/1.").skip(1);
-    heads.filter_map(|head| head.get(2..5)?.parse().ok()).collect()
+    heads
+        .filter_map(|head| head.get(2..5)?.parse().ok())
+        .collect()
 }

@@ -14,6 +14,11 @@ use crate::dice::Dice;
 use crate::fleet::ModelEntry;
 use crate::fleet::snapshot::Holder;
 
+/// Up to so many holders, a pick looks at each.
+const EXACT: usize = 32;
+/// Of more, at so many candidates.
+const SAMPLE: usize = 12;
+
 /// A candidate's place: the smallest is the best.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Rank {
@@ -30,6 +35,26 @@ pub(super) struct Ranking<'a> {
     dice: &'a Dice,
     /// What `lowest_latency` expects of a node that nothing is known of.
     typical: f64,
+}
+
+/// The best candidate so far.
+#[derive(Default)]
+struct Best(Option<(Rank, usize)>);
+
+impl Best {
+    fn index(&self) -> Option<usize> {
+        self.0.map(|(_, index)| index)
+    }
+
+    fn tier(&self) -> Option<u8> {
+        self.0.map(|(rank, _)| rank.tier)
+    }
+
+    /// Whether none of the cold ones could be better.
+    fn is_idle(&self) -> bool {
+        self.0
+            .is_some_and(|(rank, _)| rank.tier <= 1 && rank.score == 0.0)
+    }
 }
 
 impl<'a> Ranking<'a> {
@@ -52,29 +77,78 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    /// The best candidate's index among the holders.
+    /// The best candidate's index among the holders: of all, or, where there are very many, of
+    /// enough of them. The best of a sample is nearly as good as the best of all (the power of
+    /// several choices: Mitzenmacher 2001), and a pick stays short however large the fleet is.
     pub(super) fn best(&self) -> Option<usize> {
-        let mut best: Option<(Rank, usize)> = None;
-        for (index, holder) in self.entry.holders.iter().enumerate() {
-            let Some((tier, score)) = self.place(holder) else {
-                continue;
-            };
-            // the tie is rolled only where it may decide
-            if let Some((rank, _)) = best
-                && (tier, score) > (rank.tier, rank.score)
-            {
-                continue;
+        let count = self.entry.holders.len();
+        if count <= EXACT {
+            self.best_of(0..count)
+        } else {
+            self.best_of_many(count)
+        }
+    }
+
+    fn best_of(&self, indexes: impl Iterator<Item = usize>) -> Option<usize> {
+        let mut best = Best::default();
+        for index in indexes {
+            self.consider(index, &mut best);
+        }
+        best.index()
+    }
+
+    /// Warm holders first, from their list; then holders from a random place on until enough were
+    /// seen, none of which may be all busy as long as one is not.
+    fn best_of_many(&self, count: usize) -> Option<usize> {
+        let mut best = Best::default();
+        self.entry
+            .residents
+            .sample(self.dice.roll(), SAMPLE, |index| {
+                self.consider(index, &mut best);
+                let model = self
+                    .entry
+                    .holders
+                    .get(index)
+                    .and_then(|holder| holder.model.as_ref());
+                model.is_some_and(|model| model.is_resident())
+            });
+        if best.tier() == Some(0) {
+            return best.index();
+        }
+        let start = (self.dice.roll() * count as f64) as usize;
+        let mut seen = 0;
+        for step in 0..count {
+            seen += usize::from(self.consider((start + step) % count, &mut best));
+            if best.is_idle() || (seen >= SAMPLE && best.tier() == Some(1)) {
+                break;
             }
+        }
+        best.index()
+    }
+
+    /// Holds one holder against the best so far; false where it is no candidate.
+    fn consider(&self, index: usize, best: &mut Best) -> bool {
+        let Some(holder) = self.entry.holders.get(index) else {
+            return false;
+        };
+        let Some((tier, score)) = self.place(holder) else {
+            return false;
+        };
+        // the tie is rolled only where it may decide
+        let ahead = best
+            .0
+            .is_some_and(|(rank, _)| (tier, score) > (rank.tier, rank.score));
+        if !ahead {
             let rank = Rank {
                 tier,
                 score,
                 tie: self.tie(holder),
             };
-            if best.is_none_or(|(least, _)| rank < least) {
-                best = Some((rank, index));
+            if best.0.is_none_or(|(least, _)| rank < least) {
+                best.0 = Some((rank, index));
             }
         }
-        best.map(|(_, index)| index)
+        true
     }
 
     /// All candidates' indexes, best first.

@@ -13,10 +13,13 @@ use crate::fleet::snapshot::Holder;
 /// more or less do not decide alone.
 const FLOOR_SECONDS: f64 = 0.05;
 
+/// So many holders are enough to say what is typical.
+const ENOUGH: usize = 32;
+
 /// What a node without a history is expected to take: the mean of those with one.
 pub(super) fn typical(holders: &[Holder], now: Instant) -> f64 {
     let (mut sum, mut count) = (0.0, 0u32);
-    for holder in holders {
+    for holder in holders.iter().take(ENOUGH) {
         if let Some(seconds) = holder
             .model
             .as_ref()

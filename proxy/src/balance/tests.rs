@@ -279,3 +279,66 @@ async fn many_threads_at_once_do_not_pile_up() {
         assert_eq!(node.state().in_flight(), 100, "{}", node.name());
     }
 }
+
+#[tokio::test]
+async fn in_a_very_large_fleet_warm_nodes_are_found_and_load_stays_level() {
+    let (fleet, balancer, demand) = balancer(&nodes(300, "")).await;
+    for warm in [17, 203] {
+        resident(&fleet, warm);
+    }
+    let now = Instant::now();
+    let mut warm: Vec<_> = (0..2)
+        .map(|_| balancer.acquire(&demand, &[], now).unwrap())
+        .collect();
+    warm.sort_by_key(|permit| permit.node().name().to_owned());
+    assert_eq!(
+        [warm[0].node().name(), warm[1].node().name()],
+        ["n17", "n203"],
+        "the two warm ones first"
+    );
+    let cold: Vec<_> = (0..298)
+        .map(|_| balancer.acquire(&demand, &[], now).unwrap())
+        .collect();
+    let names: std::collections::HashSet<_> = cold
+        .iter()
+        .chain(&warm)
+        .map(|permit| permit.node().name())
+        .collect();
+    assert_eq!(
+        names.len(),
+        300,
+        "each free slot is found before one is used twice"
+    );
+    assert!(
+        balancer.acquire(&demand, &[], now).is_ok(),
+        "then busy ones"
+    );
+    drop(warm);
+    let key = ModelKey::parse("m").unwrap();
+    fleet.load().nodes()[17]
+        .state()
+        .model(&key)
+        .set_resident(false);
+    assert_eq!(
+        balancer.acquire(&demand, &[], now).unwrap().node().name(),
+        "n203",
+        "17 has unloaded it"
+    );
+}
+
+#[tokio::test]
+async fn in_a_very_large_fleet_the_last_healthy_node_is_found() {
+    let (fleet, balancer, demand) = balancer(&nodes(300, "")).await;
+    for (index, node) in fleet.load().nodes().iter().enumerate() {
+        node.state().health.observe(index == 123, 1, 1);
+    }
+    balancer.sync().await;
+    assert_eq!(
+        balancer
+            .acquire(&demand, &[], Instant::now())
+            .unwrap()
+            .node()
+            .name(),
+        "n123"
+    );
+}

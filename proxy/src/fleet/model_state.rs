@@ -1,6 +1,7 @@
 //! The live state of one model on one node: its slots, whether it is resident, its breaker and
 //! its own history of first bytes. It outlives snapshots; permits hold it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,16 @@ use parking_lot::Mutex;
 
 use super::breaker::Breaker;
 use super::latency::Latency;
+use super::residents::Residents;
 
 /// One model on one node.
 #[derive(Debug)]
 pub(crate) struct ModelState {
     in_flight: AtomicU32,
     resident: AtomicBool,
+    /// Where to note that it became resident, and under which index. Guards the hand-over to a new
+    /// snapshot.
+    listing: Mutex<Option<(Arc<Residents>, u32)>>,
     pub(crate) breaker: Breaker,
     pub(crate) latency: Latency,
     progress: Mutex<Progress>,
@@ -38,6 +43,7 @@ impl ModelState {
         Self {
             in_flight: AtomicU32::new(0),
             resident: AtomicBool::new(false),
+            listing: Mutex::new(None),
             breaker: Breaker::new(config),
             latency: Latency::default(),
             progress: Mutex::default(),
@@ -66,7 +72,25 @@ impl ModelState {
 
     /// Notes what `/api/ps` or an answer showed.
     pub(crate) fn set_resident(&self, resident: bool) {
-        self.resident.store(resident, Ordering::Relaxed);
+        if resident == self.is_resident() {
+            return; // the usual case takes no lock
+        }
+        let listing = self.listing.lock();
+        if !self.resident.swap(resident, Ordering::Relaxed)
+            && resident
+            && let Some((residents, index)) = &*listing
+        {
+            residents.note(*index);
+        }
+    }
+
+    /// From now on it notes itself in `residents`, as holder number `index`.
+    pub(super) fn list_in(&self, residents: &Arc<Residents>, index: u32) {
+        let mut listing = self.listing.lock();
+        *listing = Some((Arc::clone(residents), index));
+        if self.is_resident() {
+            residents.note(index);
+        }
     }
 
     pub(super) fn wait_begins(&self, now: Instant) {

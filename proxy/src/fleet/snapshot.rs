@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Node;
 use super::model_state::ModelState;
+use super::residents::Residents;
 
 /// A model's number, the same in every snapshot of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,8 @@ pub(crate) struct ModelEntry {
     pub(crate) label: Box<str>,
     /// In the order of their nodes' serials.
     pub(crate) holders: Vec<Holder>,
+    /// Those of them that have it in memory.
+    pub(crate) residents: Arc<Residents>,
     /// Held over choosing and counting, which makes them one step.
     pub(crate) pick: Mutex<()>,
 }
@@ -45,6 +48,24 @@ pub(crate) struct Holder {
     pub(crate) node: Arc<Node>,
     /// `None` where the model is not known of the node.
     pub(crate) model: Option<Arc<ModelState>>,
+}
+
+impl ModelEntry {
+    fn new(id: ModelId, label: &str, holders: Vec<Holder>) -> Self {
+        let residents = Arc::new(Residents::default());
+        for (index, holder) in holders.iter().enumerate() {
+            if let Some(model) = &holder.model {
+                model.list_in(&residents, index as u32);
+            }
+        }
+        Self {
+            id,
+            label: label.into(),
+            holders,
+            residents,
+            pick: Mutex::new(()),
+        }
+    }
 }
 
 impl Snapshot {
@@ -91,12 +112,7 @@ impl Snapshot {
                 continue;
             };
             let id = ModelId(index as u32);
-            let entry = Arc::new(ModelEntry {
-                id,
-                label: key.display().into(),
-                holders,
-                pick: Mutex::new(()),
-            });
+            let entry = Arc::new(ModelEntry::new(id, key.display(), holders));
             by_id.push(Some(Arc::clone(&entry)));
             models.insert(key, entry);
         }
@@ -107,12 +123,7 @@ impl Snapshot {
                 model: None,
             })
             .collect();
-        let any = ModelEntry {
-            id: ModelId::ANY,
-            label: "".into(),
-            holders: any,
-            pick: Mutex::new(()),
-        };
+        let any = ModelEntry::new(ModelId::ANY, "", any);
         Self {
             doc,
             revision,

@@ -5,6 +5,8 @@ use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::prelude::Error;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
@@ -36,6 +38,10 @@ impl Gateway {
         session
             .downstream_session
             .set_write_timeout(Some(self.timeouts.client));
+        if let ServerSession::H1(connection) = &mut *session.downstream_session {
+            // as Go: requests that were sent ahead are answered in their order
+            connection.set_pipelining_enabled(true);
+        }
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers
@@ -53,7 +59,7 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<bool> {
-        if refuse_ambiguous(session, ctx).await? {
+        if refuse_faulty(session, ctx).await? {
             return Ok(true);
         }
         if !matches!(ctx.route, Route::Node(_)) {
@@ -202,19 +208,19 @@ impl Gateway {
     }
 }
 
-/// Answers a request that other servers may cut differently, as Go's server answers: at once, in
-/// plain text, and the connection ends. True where it did.
-async fn refuse_ambiguous(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+/// Answers a head that Go's server refuses, or that other servers may read differently, in Go's
+/// way: at once, in plain text, and the connection ends. True where it did.
+async fn refuse_faulty(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
     let head = session.req_header();
     let raw = session
         .downstream_session
         .as_http1()
-        .map(pingora::protocols::http::v1::server::HttpSession::get_headers_raw_bytes)
+        .map(HttpSession::get_headers_raw_bytes)
         .unwrap_or_default();
-    let Some((status, reason)) = headers::ambiguity(head, &raw) else {
+    let Some((status, reason)) = headers::fault(head, &raw) else {
         return Ok(false);
     };
-    ctx.outcome = Some("ambiguous");
+    ctx.outcome = Some("bad_head");
     session.set_keepalive(None);
     let mut answer = ResponseHeader::build(status, Some(4))?;
     answer.set_reason_phrase(Some(reason))?;
@@ -287,13 +293,13 @@ pub(super) async fn respond(
         headers::preflight(&mut head)?;
     }
     if let Some(allow) = answer.allow {
-        head.insert_header(header::ALLOW, allow)?;
+        head.insert_header("Allow", allow)?;
     }
     if let Some(content_type) = answer.content_type {
         head.insert_header(header::CONTENT_TYPE, content_type)?;
     }
     if let Some(seconds) = answer.retry_after {
-        head.insert_header(header::RETRY_AFTER, seconds)?;
+        head.insert_header("Retry-After", seconds)?;
     }
     head.insert_header(
         header::DATE,
@@ -358,7 +364,7 @@ async fn redirect(
     if is_get {
         answer.insert_header(header::CONTENT_TYPE, "text/html; charset=utf-8")?;
     }
-    answer.insert_header(header::LOCATION, to)?;
+    answer.insert_header("Location", to)?;
     answer.insert_header(
         header::DATE,
         httpdate::fmt_http_date(std::time::SystemTime::now()),

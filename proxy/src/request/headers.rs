@@ -24,12 +24,15 @@ const STRIPPED: [&str; 14] = [
     "x-aivonx-queue-ms",
 ];
 
-/// Why a head can be read in more than one way, as Go's server would put it: status and reason.
-/// `raw` is the head as it came, since Pingora drops the length of a chunked body. Go takes the pair
-/// and lets the chunks win; behind a proxy one of the two may think otherwise.
-pub(crate) fn ambiguity(head: &RequestHeader, raw: &[u8]) -> Option<(u16, &'static str)> {
+/// What is wrong with a client's head in itself, as Go's server would put it: status and reason.
+/// `raw` is the head as it came, since Pingora drops the length of a chunked body: Go takes the pair
+/// and lets the chunks win, but of two servers one may think otherwise.
+pub(crate) fn fault(head: &RequestHeader, raw: &[u8]) -> Option<(u16, &'static str)> {
     if head.version == http::Version::HTTP_11 && !head.headers.contains_key(http::header::HOST) {
         return Some((400, "Bad Request: missing required Host header"));
+    }
+    if !escapes_are_whole(head.uri.path().as_bytes()) {
+        return Some((400, "Bad Request"));
     }
     let mut codings = head.headers.get_all(http::header::TRANSFER_ENCODING).iter();
     let coding = codings.next()?;
@@ -46,6 +49,13 @@ pub(crate) fn ambiguity(head: &RequestHeader, raw: &[u8]) -> Option<(u16, &'stat
     has_length.then_some((400, "Bad Request"))
 }
 
+/// Whether every `%` of a path is followed by two hexadecimal digits.
+fn escapes_are_whole(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'%')
+        .skip(1)
+        .all(|rest| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
+}
+
 /// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
 pub(crate) fn to_node(
     head: &mut RequestHeader,
@@ -53,8 +63,15 @@ pub(crate) fn to_node(
     base: &str,
     request_id: &str,
 ) -> Result<()> {
-    for name in STRIPPED {
-        head.remove_header(name);
+    // nearly always there is none: looking at the few that came is cheaper than removing each
+    let stripped: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| STRIPPED.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in stripped {
+        head.remove_header(&name);
     }
     head.insert_header("Host", authority)?;
     head.insert_header("x-request-id", request_id)?;

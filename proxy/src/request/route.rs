@@ -2,6 +2,7 @@
 //! (404, 405, redirects) as Go's router answers (recordings `routing-*`).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use http::Method;
 
@@ -120,10 +121,11 @@ impl Route {
         }
     }
 
-    /// Reads method and path (without the query).
+    /// Reads method and path (without the query). What counts is the decoded path, as in Go.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
+        let path = &*decoded(path);
         if let Some(clean) = cleaned(path) {
-            return Self::Redirect(307, clean);
+            return Self::Redirect(307, encoded(&clean));
         }
         if let Some((methods, route)) = known(path) {
             return pick(method, methods, route);
@@ -169,9 +171,9 @@ fn known(path: &str) -> Option<(&'static str, Route)> {
     use NodeRoute as N;
     let post = |route| Some(("POST", Route::Node(route)));
     match path {
-        "/" => Some(("GET, HEAD", Route::Root)),
-        "/api/version" => Some(("GET, HEAD", Route::Version)),
-        "/api/tags" => Some(("GET, HEAD", Route::Tags)),
+        "/" => Some(("HEAD, GET", Route::Root)),
+        "/api/version" => Some(("HEAD, GET", Route::Version)),
+        "/api/tags" => Some(("HEAD, GET", Route::Tags)),
         "/api/ps" => Some(("GET", Route::Ps)),
         "/api/status" | "/api/experimental/model-recommendations" => {
             Some(("GET", Route::Node(N::AnyNode)))
@@ -208,7 +210,7 @@ fn below(path: &str) -> Option<(&'static str, Route)> {
     };
     if let Some(id) = rest("/v1/models/") {
         // unlike Ollama, names with a slash can be asked for: the SDKs send them as %2F
-        return (!id.ends_with('/')).then(|| ("GET", Route::Model(decoded(id).into_owned())));
+        return (!id.ends_with('/')).then(|| ("GET", Route::Model(id.to_owned())));
     }
     if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/')) {
         return Some(("HEAD, POST", Route::NotBuilt("/api/blobs/{digest}")));
@@ -279,6 +281,19 @@ fn decoded(text: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
+/// A path as Go writes it into `Location`.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,6 +349,16 @@ mod tests {
             Route::Redirect(307, "/api/tags".into())
         );
         assert_eq!(route("GET", "/../.."), Route::Redirect(307, "/".into()));
+    }
+
+    #[test]
+    fn paths_are_read_decoded_and_written_encoded() {
+        assert_eq!(route("POST", "/api/%63hat"), Route::Node(NodeRoute::Chat));
+        assert_eq!(route("GET", "/api%2Ftags"), Route::Tags);
+        assert_eq!(
+            route("GET", "/api/%2e%2e/a%0d%0ab c%25"),
+            Route::Redirect(307, "/a%0D%0Ab%20c%25".into())
+        );
     }
 
     #[test]

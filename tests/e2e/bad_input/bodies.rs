@@ -10,7 +10,13 @@ use crate::support::{Client, End, post, until};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_bodies_are_answered_as_by_the_node() {
     let house = House::with(&[]).await;
-    let deep = |levels: usize| format!(r#"{{"model":"tiny","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let deep = |levels: usize| {
+        format!(
+            r#"{{"model":"tiny","x":{}{}}}"#,
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
     let bodies = [
         String::new(),
         " \n".into(),
@@ -52,10 +58,17 @@ async fn broken_bodies_are_answered_as_by_the_node() {
             let short = &body[..body.len().min(60)];
             let direct = post(house.sim.addr(), path, body).await;
             let through = post(house.addr(), path, body).await;
-            assert_eq!(direct.status, through.status, "{path} {short}: {direct:?} {through:?}");
+            assert_eq!(
+                direct.status, through.status,
+                "{path} {short}: {direct:?} {through:?}"
+            );
             if direct.status != 200 {
-                assert_eq!(message(&direct), message(&through), "{path} {short}");
-                in_its_dialect(path, &through);
+                assert_eq!(
+                    message(&direct.json()),
+                    message(&through.json()),
+                    "{path} {short}"
+                );
+                in_its_dialect(path, &through.json());
             }
         }
     }
@@ -68,8 +81,10 @@ async fn a_gigabyte_streams_through_in_bounded_memory() {
     house.still_serves().await;
     let before = house.aivonx.rss();
     let mut client = Client::connect(house.addr()).await;
-    let head = "POST /api/blob HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n";
-    client.send(format!("{head}{{\"model\":\"tiny\",\"x\":\"")).await;
+    let head = "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n";
+    client
+        .send(format!("{head}{{\"model\":\"tiny\",\"x\":\""))
+        .await;
     let piece = vec![b'a'; MIB as usize];
     let mut most = 0;
     for _ in 0..200 {
@@ -83,7 +98,10 @@ async fn a_gigabyte_streams_through_in_bounded_memory() {
     .await;
     drop(client);
     until("the node gives it up", || async {
-        house.relayed().last().is_some_and(|request| request.outcome == Outcome::Cancelled)
+        house
+            .relayed()
+            .last()
+            .is_some_and(|request| request.outcome == Outcome::Cancelled)
     })
     .await;
     house.still_serves().await;
@@ -98,14 +116,22 @@ async fn a_gigabyte_without_a_model_is_refused_after_the_memory_for_one() {
     for (path, _) in DIALECTS {
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n");
         let length = format!("{head}Content-Length: 1073741824\r\n\r\n{{\"x\":\"{filler}");
-        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n40000000\r\n{{\"x\":\"{filler}");
-        let blank = format!("{head}Content-Length: 1073741824\r\n\r\n{}", " ".repeat(3 << 20));
+        let chunked =
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n40000000\r\n{{\"x\":\"{filler}");
+        let blank = format!(
+            "{head}Content-Length: 1073741824\r\n\r\n{}",
+            " ".repeat(3 << 20)
+        );
         for bytes in [length, chunked, blank] {
             let mut client = Client::connect(house.addr()).await;
             client.send(bytes).await;
             let answer = client.response().await;
-            assert_eq!((answer.status, answer.end), (413, End::Complete), "{answer:?}");
-            in_its_dialect(path, &answer);
+            assert_eq!(
+                (answer.status, answer.end),
+                (413, End::Complete),
+                "{answer:?}"
+            );
+            in_its_dialect(path, &answer.json());
         }
     }
     let grown = house.aivonx.rss().saturating_sub(before);
@@ -149,12 +175,28 @@ async fn compressed_bodies_take_no_memory_and_are_judged_by_the_node() {
     let good = br#"{"model":"tiny","messages":[{"role":"user","content":"Hi"}],"max_tokens":2}"#;
     let frames = [
         ("good", zstd(good, 0, b"")),
-        ("bomb, model first", zstd(br#"{"model":"tiny","x":""#, 200, br#""}"#)),
-        ("bomb, model last", zstd(br#"{"x":""#, 200, br#"","model":"tiny"}"#)),
-        ("half a gibibyte", zstd(br#"{"model":"tiny","x":""#, 4096, br#""}"#)),
+        (
+            "bomb, model first",
+            zstd(br#"{"model":"tiny","x":""#, 200, br#""}"#),
+        ),
+        (
+            "bomb, model last",
+            zstd(br#"{"x":""#, 200, br#"","model":"tiny"}"#),
+        ),
+        (
+            "half a gibibyte",
+            zstd(br#"{"model":"tiny","x":""#, 4096, br#""}"#),
+        ),
         ("no frame", b"{\"model\":\"tiny\"}".to_vec()),
         ("cut", zstd(good, 9, b"")[..60].to_vec()),
-        ("reserved block", zstd(b"", 0, b"")[..6].iter().copied().chain([7, 0, 0]).collect()),
+        (
+            "reserved block",
+            zstd(b"", 0, b"")[..6]
+                .iter()
+                .copied()
+                .chain([7, 0, 0])
+                .collect(),
+        ),
         ("empty", Vec::new()),
         ("garbage in it", zstd(b"\xff\xfe\0", 0, b"")),
     ];
@@ -167,9 +209,16 @@ async fn compressed_bodies_take_no_memory_and_are_judged_by_the_node() {
             let mut through = Client::connect(house.addr()).await;
             through.send(&bytes).await;
             let through = through.response().await;
-            assert_eq!(direct.status, through.status, "{path} {name}: {direct:?} {through:?}");
+            assert_eq!(
+                direct.status, through.status,
+                "{path} {name}: {direct:?} {through:?}"
+            );
             if direct.status != 200 {
-                assert_eq!(message(&direct), message(&through), "{path} {name}");
+                assert_eq!(
+                    message(&direct.json()),
+                    message(&through.json()),
+                    "{path} {name}"
+                );
             }
         }
     }

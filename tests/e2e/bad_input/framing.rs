@@ -17,23 +17,43 @@ fn pairs() -> Vec<(&'static str, String)> {
     let long = after_chunks.len();
     let in_chunk = format!("{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n");
     let after_braces = format!("{{}}{SMUGGLED}");
-    let te = |line: &str| request(&format!("Content-Length: {long}\r\n{line}\r\n"), &after_chunks);
+    let te = |line: &str| {
+        request(
+            &format!("Content-Length: {long}\r\n{line}\r\n"),
+            &after_chunks,
+        )
+    };
     vec![
         ("length, chunks", te("Transfer-Encoding: chunked")),
         (
             "chunks, length",
-            request("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", &in_chunk),
+            request(
+                "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+                &in_chunk,
+            ),
         ),
         (
             "two lengths",
-            request(&format!("Content-Length: 2\r\nContent-Length: {}\r\n", length + 2), &after_braces),
+            request(
+                &format!("Content-Length: 2\r\nContent-Length: {}\r\n", length + 2),
+                &after_braces,
+            ),
         ),
         (
             "two lengths in one",
-            request(&format!("Content-Length: 2, {}\r\n", length + 2), &after_braces),
+            request(
+                &format!("Content-Length: 2, {}\r\n", length + 2),
+                &after_braces,
+            ),
         ),
-        ("chunked, identity", te("Transfer-Encoding: chunked, identity")),
-        ("identity, chunked", te("Transfer-Encoding: identity, chunked")),
+        (
+            "chunked, identity",
+            te("Transfer-Encoding: chunked, identity"),
+        ),
+        (
+            "identity, chunked",
+            te("Transfer-Encoding: identity, chunked"),
+        ),
         (
             "two codings",
             te("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
@@ -46,28 +66,49 @@ fn pairs() -> Vec<(&'static str, String)> {
         ("bare LF before it", te("X: y\nTransfer-Encoding: chunked")),
         ("bare CR before it", te("X: y\rTransfer-Encoding: chunked")),
         ("NUL in it", te("Transfer-Encoding: chun\0ked")),
-        ("length with a sign", request("Content-Length: +2\r\n", &after_braces)),
-        ("negative length", request("Content-Length: -1\r\n", &after_braces)),
-        ("hexadecimal length", request("Content-Length: 0x2\r\n", &after_braces)),
+        (
+            "length with a sign",
+            request("Content-Length: +2\r\n", &after_braces),
+        ),
+        (
+            "negative length",
+            request("Content-Length: -1\r\n", &after_braces),
+        ),
+        (
+            "hexadecimal length",
+            request("Content-Length: 0x2\r\n", &after_braces),
+        ),
         (
             "length beyond 64 bits",
             request("Content-Length: 18446744073709551618\r\n", &after_braces),
         ),
         (
             "chunks in HTTP/1.0",
-            te("Transfer-Encoding: chunked").replace("HTTP/1.1\r\nHost: localhost\r\nC", "HTTP/1.0\r\nHost: localhost\r\nC"),
+            te("Transfer-Encoding: chunked").replace(
+                "HTTP/1.1\r\nHost: localhost\r\nC",
+                "HTTP/1.0\r\nHost: localhost\r\nC",
+            ),
         ),
         (
             "chunk size beyond 64 bits",
-            request("Transfer-Encoding: chunked\r\n", &format!("10000000000000002\r\n{{}}\r\n{after_chunks}")),
+            request(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("10000000000000002\r\n{{}}\r\n{after_chunks}"),
+            ),
         ),
         (
             "chunk size with a sign",
-            request("Transfer-Encoding: chunked\r\n", &format!("-2\r\n{{}}\r\n{after_chunks}")),
+            request(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("-2\r\n{{}}\r\n{after_chunks}"),
+            ),
         ),
         (
             "chunk without its end",
-            request("Transfer-Encoding: chunked\r\n", &format!("2\r\n{{}}x{after_chunks}")),
+            request(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("2\r\n{{}}x{after_chunks}"),
+            ),
         ),
     ]
 }
@@ -79,7 +120,9 @@ async fn nothing_is_smuggled_behind_a_request() {
         let answers = statuses(&wire(house.addr(), bytes.as_bytes()).await);
         assert!(answers.len() <= 1, "{name}: {answers:?}");
         assert!(
-            answers.iter().all(|status| [400, 408, 501].contains(status)),
+            answers
+                .iter()
+                .all(|status| [400, 408, 501].contains(status)),
             "{name}: {answers:?}"
         );
         let relayed = house.relayed();
@@ -89,7 +132,12 @@ async fn nothing_is_smuggled_behind_a_request() {
         );
     }
     house.still_serves().await;
-    assert!(house.relayed().iter().all(|request| request.model != "smuggled"));
+    assert!(
+        house
+            .relayed()
+            .iter()
+            .all(|request| request.model != "smuggled")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +162,12 @@ async fn a_body_that_looks_like_a_request_is_a_body() {
         }
     }
     house.still_serves().await;
-    assert!(house.relayed().iter().all(|request| request.model != "smuggled"));
+    assert!(
+        house
+            .relayed()
+            .iter()
+            .all(|request| request.model != "smuggled")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
