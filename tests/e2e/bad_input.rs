@@ -99,7 +99,7 @@ fn in_its_dialect(path: &str, body: &Value) {
     match path {
         "/v1/messages" => assert_eq!(body["type"], "error", "{body}"),
         path if path.starts_with("/v1/") => {
-            assert_eq!(body["error"]["param"], Value::Null, "{body}")
+            assert_eq!(body["error"]["param"], Value::Null, "{body}");
         }
         _ => assert!(body["error"].is_string(), "{body}"),
     }

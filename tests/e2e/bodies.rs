@@ -198,7 +198,7 @@ async fn one_case(
             ),
             First::ResetsAtOnce => bad.fault_for(Fault::ResetWhileReading { bytes: 0 }, scope()),
             First::ResetsInBody => {
-                bad.fault_for(Fault::ResetWhileReading { bytes: 100_000 }, scope())
+                bad.fault_for(Fault::ResetWhileReading { bytes: 100_000 }, scope());
             }
             First::Well | First::Refuses => {}
         }

@@ -261,8 +261,8 @@ async fn ingress(routes: Vec<(&'static str, std::net::SocketAddr)>) -> std::net:
             let routes = routes.clone();
             tokio::spawn(async move {
                 let mut buffer = vec![0; 64 << 10];
-                // each exchange on its own: read a request, pass it on, pass the answer back
-                while let Ok(read @ 1..) = client.read(&mut buffer).await {
+                // one exchange a connection: read a request, pass it on, pass the answer back
+                if let Ok(read @ 1..) = client.read(&mut buffer).await {
                     let mut request = buffer[..read].to_vec();
                     while let Some(missing) = missing(&request) {
                         let read = client.read(&mut buffer).await.unwrap_or(0);
@@ -289,7 +289,6 @@ async fn ingress(routes: Vec<(&'static str, std::net::SocketAddr)>) -> std::net:
                     let mut answer = Vec::new();
                     upstream.read_to_end(&mut answer).await.unwrap();
                     client.write_all(&answer).await.unwrap();
-                    return;
                 }
             });
         }

@@ -121,3 +121,43 @@ pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
 }
 
 const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,Anthropic-Beta";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a head of these lines.
+    fn fault_of(path: &str, lines: &[(&'static str, &'static str)]) -> Option<u16> {
+        let mut head = RequestHeader::build("POST", path.as_bytes(), None).unwrap();
+        let mut raw = Vec::new();
+        for (name, value) in lines {
+            raw.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            head.append_header(*name, *value).unwrap();
+        }
+        fault(&head, &raw).map(|(status, _)| status)
+    }
+
+    #[test]
+    fn a_head_that_can_be_read_in_two_ways_is_refused() {
+        let host = ("Host", "localhost");
+        let chunked = ("Transfer-Encoding", "chunked");
+        assert_eq!(fault_of("/api/chat", &[host]), None);
+        assert_eq!(fault_of("/api/chat", &[]), Some(400));
+        assert_eq!(fault_of("/a%2fb", &[host, ("content-length", "5")]), None);
+        assert_eq!(fault_of("/a%2", &[host]), Some(400));
+        assert_eq!(fault_of("/%zz", &[host]), Some(400));
+        assert_eq!(
+            fault_of("/", &[host, ("transfer-encoding", "Chunked")]),
+            None
+        );
+        assert_eq!(fault_of("/", &[host, chunked, chunked]), Some(400));
+        assert_eq!(
+            fault_of("/", &[host, ("Transfer-Encoding", "gzip, chunked")]),
+            Some(501)
+        );
+        assert_eq!(
+            fault_of("/", &[host, ("content-LENGTH", "5"), chunked]),
+            Some(400)
+        );
+    }
+}

@@ -31,7 +31,7 @@ async fn broken_bodies_are_answered_as_by_the_node() {
         r#"{"model":"tiny",}"#.into(),
         r#"{"model":"tiny"]"#.into(),
         r#"{model:"tiny"}"#.into(),
-        r#"{'model':'tiny'}"#.into(),
+        "{'model':'tiny'}".into(),
         r#"{"model":"ti"#.into(),
         r#"{"model":"\x"}"#.into(),
         "{\"model\":\"ti\nny\"}".into(),

@@ -122,7 +122,7 @@ fn model(tag: &Value, show: &Value) -> ModelSpec {
         model.tensors = show["tensors"].clone();
         let file = text(&show["modelfile"]);
         let (_, digest) = file.split_once("blobs/sha256-").unwrap();
-        model.weights_digest = digest[..64].to_owned();
+        digest[..64].clone_into(&mut model.weights_digest);
     }
     model.size = tag["size"].as_u64().unwrap();
     model.digest = text(&tag["digest"]);
