@@ -6,7 +6,7 @@ use std::time::Duration;
 use aivonx_sim::{Fault, FaultScope, ModelSpec, NodeSpec, SimNode};
 use serde_json::json;
 
-use crate::support::{Client, Setup, json_post, post, until};
+use crate::support::{Client, Setup, json_post, last_chat, post, until};
 
 /// How a body is put on the wire.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -251,10 +251,7 @@ async fn a_body_beyond_the_memory_streams_once_its_model_is_known() {
     )
     .await;
     assert_eq!(early.status, 200, "{}", early.text());
-    assert_eq!(
-        a.requests().last().unwrap().body_len as usize,
-        body(3 << 20, true).len()
-    );
+    assert_eq!(last_chat(&a).body_len as usize, body(3 << 20, true).len());
 
     let late = post(
         aivonx.addr,

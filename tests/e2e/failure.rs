@@ -5,7 +5,7 @@ use std::time::Duration;
 use aivonx_sim::{Fault, FaultScope, ModelSpec, NodeSpec, Outcome, SimNode};
 use serde_json::json;
 
-use crate::support::{Client, End, Setup, chat, get, json_post, post, until, warm};
+use crate::support::{Client, End, Setup, chat, get, json_post, last_chat, post, until, warm};
 
 async fn pair() -> (SimNode, SimNode) {
     let spec = || NodeSpec::new().model(ModelSpec::new("tiny"));
@@ -232,10 +232,7 @@ async fn a_client_that_leaves_cancels_the_nodes_work_at_once() {
         a.in_flight() == 0
     })
     .await;
-    assert!(matches!(
-        a.requests().last().unwrap().outcome,
-        Outcome::Cancelled
-    ));
+    assert!(matches!(last_chat(&a).outcome, Outcome::Cancelled));
 
     let b =
         SimNode::start(NodeSpec::new().model(ModelSpec::new("tiny").speed(f64::INFINITY, 10.0)))

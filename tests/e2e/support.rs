@@ -44,3 +44,11 @@ pub(crate) async fn warm(aivonx: &Aivonx, nodes: &[&aivonx_sim::SimNode], model:
     })
     .await;
 }
+
+/// The last chat that a node saw; probes come in between.
+pub(crate) fn last_chat(node: &aivonx_sim::SimNode) -> aivonx_sim::SeenRequest {
+    let seen = node.requests();
+    seen.into_iter()
+        .rfind(|request| request.path == "/api/chat")
+        .unwrap()
+}

@@ -5,7 +5,6 @@ use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::prelude::Error;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
 
@@ -38,10 +37,6 @@ impl Gateway {
         session
             .downstream_session
             .set_write_timeout(Some(self.timeouts.client));
-        if let ServerSession::H1(connection) = &mut *session.downstream_session {
-            // as Go: requests that were sent ahead are answered in their order
-            connection.set_pipelining_enabled(true);
-        }
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers

@@ -161,3 +161,28 @@ async fn leave(house: &House, phase: Phase, resets: bool, stream: bool) {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sent_more_ahead_may_leave_too() {
+    let node = NodeSpec::new().model(ModelSpec::new("cold").load_time(Duration::from_secs(600)));
+    let house = House::before(node, &[]).await;
+    let whole = json_post(house.addr(), "/api/chat", &chat("cold", 5, true));
+    for more in ["\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        for at_once in [true, false] {
+            let seen = house.relayed().len();
+            let mut client = Client::connect(house.addr()).await;
+            if at_once {
+                client.send(format!("{whole}{more}")).await;
+            } else {
+                client.send(&whole).await;
+            }
+            until("the node has it", || async { house.relayed().len() > seen }).await;
+            if !at_once {
+                client.send(more).await;
+            }
+            drop(client);
+            house.is_idle().await;
+        }
+    }
+    house.still_serves().await;
+}
