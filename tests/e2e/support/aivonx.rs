@@ -16,7 +16,6 @@ use super::PATIENCE;
 pub(crate) struct Setup {
     fleet: String,
     env: Vec<(String, String)>,
-    listen: String,
     wait_ready: bool,
 }
 
@@ -38,7 +37,6 @@ impl Setup {
         Self {
             fleet: yaml.into(),
             env,
-            listen: "127.0.0.1:0".into(),
             wait_ready: true,
         }
     }
@@ -57,12 +55,6 @@ impl Setup {
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.env
             .push((format!("AIVONX_PROXY__{key}"), value.to_owned()));
-        self
-    }
-
-    /// Where clients connect.
-    pub(crate) fn listen(mut self, address: &str) -> Self {
-        address.clone_into(&mut self.listen);
         self
     }
 
@@ -110,7 +102,7 @@ impl Aivonx {
             .args([
                 "proxy",
                 "--listen",
-                &setup.listen,
+                "127.0.0.1:0",
                 "--ops-listen",
                 "127.0.0.1:0",
                 "--fleet",

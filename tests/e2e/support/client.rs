@@ -27,7 +27,6 @@ pub(crate) enum End {
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) reason: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// Sizes of the HTTP chunks.
@@ -117,7 +116,6 @@ impl Client {
         parsed.parse(&raw).unwrap();
         Some(Response {
             status: parsed.code.unwrap(),
-            reason: parsed.reason.unwrap_or("").to_owned(),
             headers: parsed
                 .headers
                 .iter()
