@@ -147,11 +147,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        Self::mark(head, ctx)
+        Self::mark(session, head, ctx)
     }
 
     fn response_body_filter(

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::prelude::Error;
+use pingora::prelude::{Error, ErrorType};
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
 
@@ -26,6 +26,11 @@ const JSON_UTF8: &str = "application/json; charset=utf-8";
 const JSON: &str = "application/json";
 /// What Go's server reads of a body that nobody asked for, so that the connection can go on, bytes.
 const LEFT_OVER: usize = 256 << 10;
+/// What Pingora calls a chunked body that is none; the constants themselves are private to it.
+const BAD_CHUNKS: [ErrorType; 2] = [
+    ErrorType::Custom("InvalidChunk"),
+    ErrorType::Custom("InvalidTrailerEnd"),
+];
 
 impl Gateway {
     /// Names the request and its route.
@@ -55,6 +60,7 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<bool> {
         if refuse_faulty(session, ctx).await? {
+            self.metrics.rejected("bad_request");
             return Ok(true);
         }
         if !matches!(ctx.route, Route::Node(_)) {
@@ -189,6 +195,11 @@ impl Gateway {
         let (read, found) = match body::read(session, route, &self.limits).await {
             Ok(read) => read,
             Err(BodyError::Rejected(rejection)) => return Err(failure::rejected(rejection)),
+            Err(BodyError::Client(error)) if BAD_CHUNKS.contains(error.etype()) => {
+                session.set_keepalive(None); // nobody can tell where the next request begins
+                let text = "invalid byte in chunk length".to_owned(); // Go's words
+                return Err(failure::rejected(Rejection::AsOllama(400, text)));
+            }
             Err(BodyError::Client(error)) => return Err(error.into_down()),
         };
         // writing `100 Continue` before the body had come made Pingora give the connection up
@@ -215,7 +226,7 @@ async fn refuse_faulty(session: &mut Session, ctx: &mut RequestCtx) -> Result<bo
     let Some((status, reason)) = headers::fault(head, &raw) else {
         return Ok(false);
     };
-    ctx.outcome = Some("bad_head");
+    ctx.outcome = Some("bad_request");
     session.set_keepalive(None);
     let mut answer = ResponseHeader::build(status, Some(4))?;
     answer.set_reason_phrase(Some(reason))?;

@@ -182,9 +182,16 @@ impl Gateway {
     }
 
     /// Marks the answer that is relayed.
-    pub(super) fn mark(head: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    pub(super) fn mark(
+        session: &Session,
+        head: &mut ResponseHeader,
+        ctx: &RequestCtx,
+    ) -> Result<()> {
         if head.status.is_informational() {
             return Ok(());
+        }
+        if session.req_header().version == http::Version::HTTP_10 {
+            headers::for_http_1_0(head);
         }
         if let Some(origin) = &ctx.origin {
             headers::allow_origin(head, origin)?;

@@ -99,6 +99,12 @@ pub(crate) fn mark(
     Ok(())
 }
 
+/// HTTP/1.0 knows no chunks: a body without a length ends with the connection.
+pub(crate) fn for_http_1_0(head: &mut ResponseHeader) {
+    head.remove_header(&http::header::TRANSFER_ENCODING);
+    head.set_version(http::Version::HTTP_10);
+}
+
 /// Names the origin that may read the answer, as gin-contrib/cors does.
 pub(crate) fn allow_origin(head: &mut ResponseHeader, origin: &HeaderValue) -> Result<()> {
     head.insert_header("Access-Control-Allow-Origin", origin.clone())?;

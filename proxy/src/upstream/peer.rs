@@ -35,10 +35,8 @@ pub(crate) fn peer(
     );
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
-    // phases have their own deadlines (`attempt`); this only ends what they missed
-    peer.options.read_timeout =
-        Some(timeouts.answer.max(timeouts.first_byte).max(timeouts.idle) * 2);
-    peer.options.write_timeout = Some(timeouts.idle);
+    // no read or write timeout: each would arm a timer for every read of the hot path, and the
+    // phases have their own deadlines (`attempt`)
     // Ollama never closes idle connections; a firewall between might
     peer.options.idle_timeout = Some(Duration::from_secs(90));
     peer.options.tcp_keepalive = Some(KEEPALIVE);

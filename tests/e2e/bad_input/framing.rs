@@ -1,7 +1,8 @@
 //! Requests that two servers may cut differently: what is smuggled behind one is never answered
 //! and never reaches a node.
 
-use super::{House, statuses, wire};
+use super::{DIALECTS, House, in_its_dialect, statuses, wire};
+use crate::support::Client;
 
 const SMUGGLED: &str = "POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{\"model\":\"smuggled\"}";
 
@@ -181,5 +182,30 @@ async fn the_same_length_twice_and_bare_line_feeds_are_taken_as_ollama_takes_the
         let through = statuses(&wire(house.addr(), bytes.as_bytes()).await);
         assert_eq!((direct, through), (vec![200], vec![200]), "{bytes}");
     }
+    house.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_chunks_are_told_in_each_dialect_and_end_the_connection() {
+    let house = House::with(&[]).await;
+    for (path, _) in DIALECTS {
+        for chunks in [
+            "x\r\n{}\r\n",
+            "-2\r\n{}\r\n",
+            "2\r\n{}x0\r\n\r\n",
+            "10000000000000002\r\n{}",
+        ] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            );
+            let mut client = Client::connect(house.addr()).await;
+            client.send(format!("{head}{chunks}{SMUGGLED}")).await;
+            let answer = client.response().await;
+            assert_eq!(answer.status, 400, "{chunks}: {answer:?}");
+            in_its_dialect(path, &answer.json());
+            assert!(client.is_closed().await, "{chunks}");
+        }
+    }
+    assert!(house.relayed().is_empty());
     house.still_serves().await;
 }

@@ -161,7 +161,6 @@ async fn http_1_0_is_answered_and_its_connection_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "known fault: streams are relayed in HTTP chunks, which HTTP/1.0 does not know"]
 async fn http_1_0_gets_no_chunks() {
     http_1_0(true).await;
 }
