@@ -276,12 +276,12 @@ class Scenario:
 
 def scenarios(quick: bool) -> list[Scenario]:
     everybody = ["direct", "nginx", "haproxy", *BARE, "aivonx"]
-    rounds, seconds = (2, 1.5) if quick else (7, 4.0)
+    rounds, seconds = (2, 1.5) if quick else (5, 3.0)
     stream = ["--chunks", "100"]
     return [
         Scenario("small", rounds, seconds, [], everybody),
-        Scenario("stream", max(2, rounds - 2), seconds, [*stream, "--pause-us", "1000"], everybody),
-        Scenario("burst", max(2, rounds - 2), seconds, stream, everybody),
+        Scenario("stream", max(2, rounds - 1), seconds, [*stream, "--pause-us", "1000"], everybody),
+        Scenario("burst", max(2, rounds - 1), seconds, stream, everybody),
         Scenario("one", rounds, seconds / 2, ["--connections", "1"], everybody),
     ]
 

@@ -11,6 +11,11 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
+/// A fifth less CPU a request than the system's allocator, and less memory a stream
+/// (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// sysexits.h: a configuration error.
 const EX_CONFIG: u8 = 78;
 /// sysexits.h: a service that is not there.

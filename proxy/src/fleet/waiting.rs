@@ -1,12 +1,11 @@
 //! Requests that are with a node, so that they can be ended from outside: sent elsewhere at once
 //! when the node is found dead, or failed when a phase of theirs has lasted too long.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use slab::Slab;
 
 /// Why a request was ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +32,14 @@ pub(crate) trait Interrupt: Send + Sync {
 /// The requests that are with one node.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    next: AtomicU64,
     /// Guards the list; held to add, remove or look through it.
-    list: Mutex<HashMap<u64, Arc<dyn Interrupt>>>,
+    list: Mutex<Slab<Arc<dyn Interrupt>>>,
 }
 
 impl Waiting {
     /// Adds a request; dropping the ticket takes it out.
     pub(crate) fn enter(self: &Arc<Self>, request: Arc<dyn Interrupt>) -> Ticket {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.list.lock().insert(id, request);
+        let id = self.list.lock().insert(request);
         Ticket {
             id,
             waiting: Arc::clone(self),
@@ -52,15 +49,15 @@ impl Waiting {
     /// Ends all that have no byte yet, because the node is down; gives their number.
     pub(crate) fn node_is_down(&self) -> usize {
         let list = self.list.lock();
-        let waiting = list.values().filter(|request| request.waits());
+        let waiting = list.iter().filter(|(_, request)| request.waits());
         waiting
-            .map(|request| request.interrupt(Why::NodeDown))
+            .map(|(_, request)| request.interrupt(Why::NodeDown))
             .count()
     }
 
     /// Ends all whose phase has lasted too long.
     pub(crate) fn sweep(&self, now: Instant) {
-        for request in self.list.lock().values() {
+        for (_, request) in self.list.lock().iter() {
             if let Some(why) = request.overdue(now) {
                 request.interrupt(why);
             }
@@ -70,12 +67,12 @@ impl Waiting {
 
 /// A place in [`Waiting`].
 pub(crate) struct Ticket {
-    id: u64,
+    id: usize,
     waiting: Arc<Waiting>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.waiting.list.lock().remove(&self.id);
+        self.waiting.list.lock().remove(self.id);
     }
 }

@@ -74,9 +74,11 @@ impl Gateway {
         if !self.check_origin(session, ctx).await? {
             return Ok(true);
         }
+        if matches!(ctx.route, Route::Node(_)) {
+            return Ok(false);
+        }
         let snapshot = self.fleet.load_full();
         let answer = match &ctx.route {
-            Route::Node(_) => return Ok(false),
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
             Route::Version => match self
                 .version
@@ -106,7 +108,7 @@ impl Gateway {
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Redirect(..) => return Ok(true),
+            Route::Node(_) | Route::Redirect(..) => return Ok(true),
         };
         respond(session, ctx, answer).await?;
         Ok(true)

@@ -151,7 +151,9 @@ impl Gateway {
     ) -> Option<&'static str> {
         let infers = ctx.node_route().infers() && ctx.resolved.entry.is_some();
         let permit = ctx.permit.as_mut()?;
-        ctx.last_failure = Some(format!("node {} answered {status}", permit.node().name()));
+        if judgement != Judgement::Good {
+            ctx.last_failure = Some(format!("node {} answered {status}", permit.node().name()));
+        }
         match judgement {
             Judgement::Good => {
                 ctx.last_failure = None;

@@ -10,6 +10,7 @@ use super::ctx::RequestCtx;
 use crate::request::route::Route;
 use crate::telemetry::access_log::{AccessLine, timestamp};
 use crate::telemetry::metrics::Finished;
+use crate::telemetry::series::SeriesKey;
 use crate::upstream::retry::{Judgement, names_the_runner};
 use crate::upstream::usage::Tokens;
 
@@ -33,13 +34,22 @@ impl Gateway {
         };
         let outcome = ctx.outcome.unwrap_or_else(|| outcome(ctx, status, error));
         let node = ctx.node.take();
+        let serial = node.as_ref().map_or(0, |node| node.serial());
         let node = node.as_ref().map_or("", |node| node.name());
         let duration = now - ctx.began;
         self.metrics.finished(&Finished {
-            route: ctx.route.label(),
+            key: SeriesKey {
+                route: ctx.route.label(),
+                model: ctx
+                    .resolved
+                    .entry
+                    .as_ref()
+                    .map_or(u32::MAX, |entry| entry.id.0),
+                node: serial,
+                status,
+            },
             model: ctx.resolved.label(),
             node,
-            status,
             duration,
             first_byte: ctx.first_byte.filter(|_| !node.is_empty()),
             tokens,

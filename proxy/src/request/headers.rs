@@ -93,8 +93,12 @@ pub(crate) fn mark(
     head.insert_header("x-request-id", request_id)?;
     if let Some(node) = node {
         head.insert_header("x-aivonx-node", node)?;
-        head.insert_header("x-aivonx-attempts", attempts)?;
-        head.insert_header("x-aivonx-queue-ms", 0)?; // nothing waits yet: the queue is not built
+        match attempts {
+            1 => head.insert_header("x-aivonx-attempts", HeaderValue::from_static("1"))?,
+            more => head.insert_header("x-aivonx-attempts", more)?,
+        }
+        // nothing waits yet: the queue is not built
+        head.insert_header("x-aivonx-queue-ms", HeaderValue::from_static("0"))?;
     }
     Ok(())
 }

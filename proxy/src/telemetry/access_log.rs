@@ -2,6 +2,7 @@
 //! own, so that no request waits for a pipe; when its reader is too slow, lines are dropped and
 //! counted in the next one written.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -49,6 +50,28 @@ struct Shared {
     wake: Condvar,
 }
 
+thread_local! {
+    /// Where a line is made, so that the lock is held for a copy only.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The second that was formatted last, and its text up to the fraction.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+impl Shared {
+    fn add(&self, line: &[u8]) {
+        let mut waiting = self.lines.lock();
+        if waiting.bytes.len() > MOST {
+            waiting.dropped += 1;
+            return;
+        }
+        let before = waiting.bytes.len();
+        waiting.bytes.extend_from_slice(line);
+        if before < PLENTY && waiting.bytes.len() >= PLENTY {
+            self.wake.notify_one();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     bytes: Vec<u8>,
@@ -83,20 +106,13 @@ impl AccessLogger {
     /// Adds a line.
     pub(crate) fn write(&self, line: &AccessLine<'_>) {
         let Some(shared) = &self.0 else { return };
-        let mut waiting = shared.lines.lock();
-        if waiting.bytes.len() > MOST {
-            waiting.dropped += 1;
-            return;
-        }
-        let before = waiting.bytes.len();
-        if serde_json::to_writer(&mut waiting.bytes, line).is_err() {
-            waiting.bytes.truncate(before);
-            return;
-        }
-        waiting.bytes.push(b'\n');
-        if before < PLENTY && waiting.bytes.len() >= PLENTY {
-            shared.wake.notify_one();
-        }
+        LINE.with_borrow_mut(|text| {
+            text.clear();
+            if serde_json::to_writer(&mut *text, line).is_ok() {
+                text.push(b'\n');
+                shared.add(text);
+            }
+        });
     }
 
     /// Waits until what was added is written, at most a second.
@@ -143,9 +159,19 @@ fn write_lines(shared: &Shared, mut out: impl Write) {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds.
+/// RFC 3339 in UTC with milliseconds. A second is formatted once.
 pub(crate) fn timestamp(at: SystemTime) -> String {
-    chrono::DateTime::<chrono::Utc>::from(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            let whole = chrono::DateTime::<chrono::Utc>::from(at);
+            *text = whole.format("%Y-%m-%dT%H:%M:%S").to_string();
+        }
+        format!("{text}.{:03}Z", since.subsec_millis())
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::series::{NodeSeries, Series, SeriesCache, SeriesKey};
 use crate::fleet::Fleet;
 use crate::upstream::usage::Tokens;
 
@@ -42,14 +43,15 @@ pub(crate) struct Metrics {
     apply_seconds: Gauge,
     apply_failures: IntGauge,
     body_bytes: IntGauge,
+    series: SeriesCache,
 }
 
 /// One finished request.
 pub(crate) struct Finished<'a> {
-    pub(crate) route: &'static str,
+    /// What it counts under.
+    pub(crate) key: SeriesKey,
     pub(crate) model: &'a str,
     pub(crate) node: &'a str,
-    pub(crate) status: u16,
     pub(crate) duration: Duration,
     pub(crate) first_byte: Option<Duration>,
     pub(crate) tokens: Tokens,
@@ -137,51 +139,51 @@ impl Metrics {
                 "Bytes of large request bodies held in memory now.",
             )?,
             registry: families.0,
+            series: SeriesCache::default(),
         })
     }
 
     /// Counts a finished request.
     pub(crate) fn finished(&self, done: &Finished<'_>) {
-        let mut digits = [0; 3];
-        let status = three_digits(done.status, &mut digits);
-        self.requests
-            .with_label_values(&[done.route, done.model, done.node, status])
-            .inc();
-        self.duration
-            .with_label_values(&[done.route, done.model])
-            .observe(done.duration.as_secs_f64());
+        let series = self.series.get(done.key, || self.make_series(done));
+        series.requests.inc();
+        series.duration.observe(done.duration.as_secs_f64());
+        let Some(node) = &series.node else { return };
         if let Some(after) = done.first_byte {
-            self.first_byte
-                .with_label_values(&[done.route, done.model, done.node])
-                .observe(after.as_secs_f64());
+            node.first_byte.observe(after.as_secs_f64());
         }
-        self.count_tokens(done);
-    }
-
-    fn count_tokens(&self, done: &Finished<'_>) {
         let Tokens {
             prompt,
             output,
             output_nanos,
             load_nanos,
         } = done.tokens;
-        for (count, kind) in [(prompt, "prompt"), (output, "output")] {
-            if let Some(count) = count {
-                self.tokens
-                    .with_label_values(&[done.model, done.node, kind])
-                    .inc_by(count);
-            }
-        }
+        node.prompt.inc_by(prompt.unwrap_or(0));
+        node.output.inc_by(output.unwrap_or(0));
         if let (Some(count), Some(nanos @ 1..)) = (output, output_nanos) {
-            let speed = count as f64 / Duration::from_nanos(nanos).as_secs_f64();
-            self.speed
-                .with_label_values(&[done.model, done.node])
-                .observe(speed);
+            node.speed
+                .observe(count as f64 / Duration::from_nanos(nanos).as_secs_f64());
         }
         if load_nanos.is_some_and(|nanos| Duration::from_nanos(nanos) >= COLD) {
-            self.cold_loads
-                .with_label_values(&[done.model, done.node])
-                .inc();
+            node.cold_loads.inc();
+        }
+    }
+
+    fn make_series(&self, done: &Finished<'_>) -> Series {
+        let (route, model, node) = (done.key.route, done.model, done.node);
+        let status = done.key.status.to_string();
+        Series {
+            requests: self
+                .requests
+                .with_label_values(&[route, model, node, &status]),
+            duration: self.duration.with_label_values(&[route, model]),
+            node: (!node.is_empty()).then(|| NodeSeries {
+                first_byte: self.first_byte.with_label_values(&[route, model, node]),
+                prompt: self.tokens.with_label_values(&[model, node, "prompt"]),
+                output: self.tokens.with_label_values(&[model, node, "output"]),
+                speed: self.speed.with_label_values(&[model, node]),
+                cold_loads: self.cold_loads.with_label_values(&[model, node]),
+            }),
         }
     }
 
@@ -283,14 +285,6 @@ impl Families {
     }
 }
 
-/// A status as text without an allocation.
-fn three_digits(status: u16, out: &mut [u8; 3]) -> &str {
-    for (place, slot) in out.iter_mut().rev().enumerate() {
-        *slot = b'0' + (status / 10u16.pow(place as u32) % 10) as u8;
-    }
-    std::str::from_utf8(out).unwrap_or("000")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,10 +293,14 @@ mod tests {
     fn families_register_once_and_count() {
         let metrics = Metrics::new().unwrap();
         metrics.finished(&Finished {
-            route: "/api/chat",
+            key: SeriesKey {
+                route: "/api/chat",
+                model: 0,
+                node: 1,
+                status: 200,
+            },
             model: "m:latest",
             node: "a",
-            status: 200,
             duration: Duration::from_secs(2),
             first_byte: Some(Duration::from_secs(1)),
             tokens: Tokens {

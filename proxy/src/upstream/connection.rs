@@ -5,7 +5,6 @@
 //! over. The descriptor is only used under a lock that Pingora's own tracer hook takes before the
 //! socket is closed, so a number that was given to another socket is never shut down.
 
-use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -33,8 +32,8 @@ impl Connection {
 /// All open upstream connections by descriptor: pooled ones are met again by it.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    /// Guards the map; held for one look-up.
-    by_fd: Mutex<HashMap<RawFd, Arc<Connection>>>,
+    /// Indexed by descriptor, which the kernel keeps small. Guards the table; held for one look-up.
+    by_fd: Mutex<Vec<Option<Arc<Connection>>>>,
 }
 
 impl Connections {
@@ -55,19 +54,26 @@ impl Connections {
         fd: RawFd,
         reused: bool,
     ) -> Arc<Connection> {
+        let index = usize::try_from(fd).unwrap_or_default();
         let mut by_fd = self.by_fd.lock();
         if reused {
-            return by_fd.get(&fd).cloned().unwrap_or(prepared);
+            return by_fd.get(index).cloned().flatten().unwrap_or(prepared);
         }
         *prepared.open.lock() = Some(fd);
-        by_fd.insert(fd, Arc::clone(&prepared));
+        if by_fd.len() <= index {
+            by_fd.resize(index + 1, None);
+        }
+        by_fd[index] = Some(Arc::clone(&prepared));
         prepared
     }
 
     fn closed(&self, connection: &Connection) {
         // taken first, so that nobody shuts the number down once it is free
         if let Some(fd) = connection.open.lock().take() {
-            self.by_fd.lock().remove(&fd);
+            let index = usize::try_from(fd).unwrap_or_default();
+            if let Some(slot) = self.by_fd.lock().get_mut(index) {
+                *slot = None;
+            }
         }
     }
 }
@@ -116,7 +122,7 @@ mod tests {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the read saw the end");
 
         tracer.0.on_disconnected();
-        assert!(all.by_fd.lock().is_empty());
+        assert!(all.by_fd.lock().iter().all(Option::is_none));
         connection.end();
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn names_the_runner(text: &[u8]) -> bool {
     ];
     RUNNER
         .iter()
-        .any(|words| text.windows(words.len()).any(|part| part == *words))
+        .any(|words| memchr::memmem::find(text, words).is_some())
 }
 
 #[cfg(test)]

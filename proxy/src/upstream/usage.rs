@@ -1,6 +1,8 @@
 //! What the last bytes of an answer say: tokens, and whether it ended as its dialect ends. The
 //! stream itself is never parsed; counts stand in the last kilobyte (ollama-api.md §3.1, §4).
 
+use memchr::memmem;
+
 /// The last bytes that are kept.
 const TAIL: usize = 1024;
 
@@ -61,7 +63,8 @@ impl Tail {
             b"event: response.completed",
             b"\"status\":\"success\"",
         ];
-        ENDS.iter().any(|end| find_last(&self.bytes, end).is_some())
+        ENDS.iter()
+            .any(|end| memmem::rfind(&self.bytes, end).is_some())
     }
 
     /// Whether the last line is an error of Ollama's own.
@@ -74,32 +77,44 @@ impl Tail {
         line.starts_with(b"{\"error\":")
     }
 
-    /// Reads the counts of whichever dialect.
+    /// Reads the counts of whichever dialect: the last number under each key, in one pass from the
+    /// end.
     pub(crate) fn tokens(&self) -> Tokens {
-        let first = |names: [&str; 3]| names.iter().find_map(|name| self.number(name));
-        Tokens {
-            prompt: first(["prompt_eval_count", "prompt_tokens", "input_tokens"]),
-            output: first(["eval_count", "completion_tokens", "output_tokens"]),
-            output_nanos: self.number("eval_duration"),
-            load_nanos: self.number("load_duration"),
+        let mut tokens = Tokens::default();
+        for colon in memchr::memrchr_iter(b':', &self.bytes) {
+            let slot = match key_before(&self.bytes[..colon]) {
+                Some(b"prompt_eval_count" | b"prompt_tokens" | b"input_tokens") => {
+                    &mut tokens.prompt
+                }
+                Some(b"eval_count" | b"completion_tokens" | b"output_tokens") => &mut tokens.output,
+                Some(b"eval_duration") => &mut tokens.output_nanos,
+                Some(b"load_duration") => &mut tokens.load_nanos,
+                _ => continue,
+            };
+            if slot.is_none() {
+                *slot = number(&self.bytes[colon + 1..]);
+            }
         }
-    }
-
-    /// The last number under a key. In generated text a quote stands escaped, so `"key":` is a key.
-    fn number(&self, key: &str) -> Option<u64> {
-        let pattern = format!("\"{key}\":");
-        let at = find_last(&self.bytes, pattern.as_bytes())?;
-        if at > 0 && self.bytes[at - 1] == b'\\' {
-            return None;
-        }
-        let digits = &self.bytes[at + pattern.len()..];
-        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+        tokens
     }
 }
 
-fn find_last(text: &[u8], words: &[u8]) -> Option<usize> {
-    text.windows(words.len()).rposition(|part| part == words)
+/// Longest key that is looked for, bytes.
+const LONGEST_KEY: usize = 20;
+
+/// The key that ends right before a colon. In generated text quotes stand escaped: that is no key.
+fn key_before(bytes: &[u8]) -> Option<&[u8]> {
+    let text = bytes.strip_suffix(b"\"")?;
+    let from = text.len().saturating_sub(LONGEST_KEY);
+    let quote = from + memchr::memrchr(b'"', &text[from..])?;
+    let escaped = quote > 0 && text[quote - 1] == b'\\';
+    (!escaped).then(|| &text[quote + 1..])
+}
+
+/// The number that begins here and is followed by something else.
+fn number(text: &[u8]) -> Option<u64> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
 }
 
 #[cfg(test)]
