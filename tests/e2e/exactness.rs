@@ -114,7 +114,6 @@ fn headers(answer: &Answer) -> BTreeSet<String> {
         "x-request-id",
         "x-aivonx-node",
         "x-aivonx-attempts",
-        "x-aivonx-queue-ms",
         "connection",
         "date",
     ];

@@ -9,6 +9,7 @@ use aivonx_shared::config::BreakerConfig;
 use aivonx_shared::fleet_doc::NodeDoc;
 use aivonx_shared::model_name::ModelKey;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -23,7 +24,9 @@ use super::waiting::Waiting;
 pub(crate) struct Node {
     doc: NodeDoc,
     /// Its URL's host and port: the `Host` it expects.
-    authority: String,
+    authority: HeaderValue,
+    /// Its name, for headers.
+    name_value: HeaderValue,
     /// Unique among all nodes this process has seen.
     serial: u64,
     state: Arc<NodeState>,
@@ -82,7 +85,8 @@ impl Node {
             breaker_config: *breaker,
         };
         Self {
-            authority: doc.url.authority(),
+            authority: header_value(&doc.url.authority()),
+            name_value: header_value(&doc.name),
             doc,
             serial,
             state: Arc::new(state),
@@ -91,7 +95,8 @@ impl Node {
 
     pub(super) fn with_doc(&self, doc: NodeDoc, serial: u64) -> Self {
         Self {
-            authority: doc.url.authority(),
+            authority: header_value(&doc.url.authority()),
+            name_value: header_value(&doc.name),
             doc,
             serial,
             state: Arc::clone(&self.state),
@@ -109,8 +114,13 @@ impl Node {
     }
 
     /// The `Host` it expects.
-    pub(crate) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &HeaderValue {
         &self.authority
+    }
+
+    /// Its name, for headers.
+    pub(crate) fn name_value(&self) -> &HeaderValue {
+        &self.name_value
     }
 
     /// Unique number of this node with this document.
@@ -132,6 +142,11 @@ impl Node {
     pub(crate) fn in_service(&self) -> bool {
         self.is_wanted() && self.state.health.is_up()
     }
+}
+
+/// Names and authorities are of a safe alphabet by validation.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
 }
 
 impl NodeState {

@@ -49,6 +49,7 @@ impl Gateway {
                 .map(http::HeaderValue::as_bytes),
             &self.dice,
         );
+        ctx.id_value = header_value(&ctx.id);
         ctx.route = Route::of(&head.method, head.uri.path());
         ctx.dialect = Dialect::of_path(head.uri.path());
     }
@@ -233,7 +234,7 @@ async fn refuse_faulty(session: &mut Session, ctx: &mut RequestCtx) -> Result<bo
     let mut answer = ResponseHeader::build(status, Some(4))?;
     answer.set_reason_phrase(Some(reason))?;
     answer.insert_header(header::CONTENT_TYPE, TEXT_UTF8)?;
-    headers::mark(&mut answer, &ctx.id, None, 0)?;
+    headers::mark(&mut answer, &ctx.id_value, None)?;
     let body = format!("{status} {reason}");
     write(session, ctx, answer, body.into()).await?;
     Ok(true)
@@ -316,7 +317,7 @@ pub(super) async fn respond(
     if answer.status != 204 {
         head.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
-    headers::mark(&mut head, &ctx.id, None, 0)?;
+    headers::mark(&mut head, &ctx.id_value, None)?;
     write(session, ctx, head, answer.body).await
 }
 
@@ -378,7 +379,7 @@ async fn redirect(
         httpdate::fmt_http_date(std::time::SystemTime::now()),
     )?;
     answer.insert_header(header::CONTENT_LENGTH, body.len())?;
-    headers::mark(&mut answer, &ctx.id, None, 0)?;
+    headers::mark(&mut answer, &ctx.id_value, None)?;
     write(session, ctx, answer, body.into()).await
 }
 
@@ -389,4 +390,9 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&#34;")
         .replace('\'', "&#39;")
+}
+
+/// An id as a header; ids are visible ASCII by construction.
+fn header_value(id: &str) -> http::HeaderValue {
+    http::HeaderValue::from_str(id).unwrap_or_else(|_| http::HeaderValue::from_static("invalid"))
 }

@@ -102,7 +102,7 @@ impl Gateway {
     /// Makes the client's head fit for the node.
     pub(super) fn to_node(head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
         let Some(node) = &ctx.node else { return Ok(()) };
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id)
+        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)
     }
 
     /// Decides what an answer means: an error asks Pingora for another attempt.
@@ -201,11 +201,10 @@ impl Gateway {
         if head.status.as_u16() == 503 && !head.headers.contains_key(header::RETRY_AFTER) {
             head.insert_header(header::RETRY_AFTER, 1)?;
         }
-        headers::mark(
-            head,
-            &ctx.id,
-            ctx.node.as_ref().map(|node| node.name()),
-            ctx.attempts,
-        )
+        let node = ctx
+            .node
+            .as_ref()
+            .map(|node| (node.name_value(), ctx.attempts));
+        headers::mark(head, &ctx.id_value, node)
     }
 }

@@ -22,6 +22,8 @@ use crate::upstream::usage::Tail;
 pub(crate) struct RequestCtx {
     pub(super) began: Instant,
     pub(super) id: String,
+    /// The same, for headers.
+    pub(super) id_value: HeaderValue,
     pub(super) route: Route,
     pub(super) dialect: Dialect,
     /// The origin that may read the answer, where it is another one.
@@ -60,6 +62,7 @@ impl RequestCtx {
         Self {
             began: Instant::now(),
             id: String::new(),
+            id_value: HeaderValue::from_static(""),
             route: Route::NotFound,
             dialect: Dialect::Ollama,
             origin: None,

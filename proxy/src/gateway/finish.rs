@@ -1,6 +1,6 @@
 //! The last account of a request: metrics, access line, and what its last bytes say of the runner.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use pingora::prelude::{Error, ErrorSource};
 use pingora_proxy::Session;
@@ -66,8 +66,8 @@ impl Gateway {
                 outcome,
                 attempts: ctx.attempts,
                 queue_ms: 0,
-                first_byte_ms: ctx.first_byte.map(millis),
-                duration_ms: millis(duration),
+                first_byte: ctx.first_byte,
+                duration,
                 bytes_in: session.downstream_session.body_bytes_read() as u64,
                 bytes_out: ctx.tail.total,
                 tokens_prompt: tokens.prompt,
@@ -90,11 +90,6 @@ impl Gateway {
             permit.runner_failed(now);
         }
     }
-}
-
-/// Milliseconds to the microsecond.
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
 }
 
 /// How a request without another verdict ended.

@@ -59,9 +59,9 @@ fn escapes_are_whole(path: &[u8]) -> bool {
 /// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
 pub(crate) fn to_node(
     head: &mut RequestHeader,
-    authority: &str,
+    authority: &HeaderValue,
     base: &str,
-    request_id: &str,
+    request_id: &HeaderValue,
 ) -> Result<()> {
     // nearly always there is none: looking at the few that came is cheaper than removing each
     let stripped: Vec<_> = head
@@ -73,8 +73,8 @@ pub(crate) fn to_node(
     for name in stripped {
         head.remove_header(&name);
     }
-    head.insert_header("Host", authority)?;
-    head.insert_header("x-request-id", request_id)?;
+    head.insert_header("Host", authority.clone())?;
+    head.insert_header("x-request-id", request_id.clone())?;
     if !base.is_empty() {
         let mut path = base.as_bytes().to_vec();
         path.extend_from_slice(head.raw_path());
@@ -83,22 +83,20 @@ pub(crate) fn to_node(
     Ok(())
 }
 
-/// Marks an answer: which request it is, which node gave it after how many attempts.
+/// Marks an answer: which request it is, which node gave it after how many attempts. The time spent
+/// in the queue will stand in `x-aivonx-queue-ms` once there is a queue.
 pub(crate) fn mark(
     head: &mut ResponseHeader,
-    request_id: &str,
-    node: Option<&str>,
-    attempts: u32,
+    request_id: &HeaderValue,
+    node: Option<(&HeaderValue, u32)>,
 ) -> Result<()> {
-    head.insert_header("x-request-id", request_id)?;
-    if let Some(node) = node {
-        head.insert_header("x-aivonx-node", node)?;
+    head.insert_header("x-request-id", request_id.clone())?;
+    if let Some((name, attempts)) = node {
+        head.insert_header("x-aivonx-node", name.clone())?;
         match attempts {
             1 => head.insert_header("x-aivonx-attempts", HeaderValue::from_static("1"))?,
             more => head.insert_header("x-aivonx-attempts", more)?,
         }
-        // nothing waits yet: the queue is not built
-        head.insert_header("x-aivonx-queue-ms", HeaderValue::from_static("0"))?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! What the last bytes of an answer say: tokens, and whether it ended as its dialect ends. The
-//! stream itself is never parsed; counts stand in the last kilobyte (ollama-api.md §3.1, §4).
+//! stream itself is never parsed; counts stand in the last few hundred bytes (ollama-api.md §3.1, §4).
 
 use memchr::memmem;
 
 /// The last bytes that are kept.
-const TAIL: usize = 1024;
+const TAIL: usize = 512;
 
 /// The tail of an answer as it passes.
 #[derive(Debug, Default)]
@@ -93,6 +93,9 @@ impl Tail {
             };
             if slot.is_none() {
                 *slot = number(&self.bytes[colon + 1..]);
+            }
+            if tokens.load_nanos.is_some() {
+                break; // the first of Ollama's own metrics: the others stood behind it
             }
         }
         tokens
