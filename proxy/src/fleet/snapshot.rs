@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aivonx_shared::fleet_doc::{FleetDoc, Strategy};
-use aivonx_shared::model_name::ModelKey;
+use aivonx_shared::model_name::{ModelKey, Source};
 use parking_lot::Mutex;
 
 use super::Node;
@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     nodes: Vec<Arc<Node>>,
     models: HashMap<ModelKey, Arc<ModelEntry>>,
     by_id: Vec<Option<Arc<ModelEntry>>>,
+    /// By the spellings that clients use most, so that these need no parsing.
+    by_spelling: HashMap<Box<str>, Arc<ModelEntry>>,
     any: Arc<ModelEntry>,
 }
 
@@ -106,6 +108,7 @@ impl Snapshot {
         }
         let mut models = HashMap::with_capacity(holders.len());
         let mut by_id = Vec::with_capacity(holders.len());
+        let mut by_spelling = HashMap::with_capacity(2 * holders.len());
         for (index, (key, holders)) in holders.into_iter().enumerate() {
             let Some(key) = key else {
                 by_id.push(None);
@@ -114,6 +117,9 @@ impl Snapshot {
             let id = ModelId(index as u32);
             let entry = Arc::new(ModelEntry::new(id, key.display(), holders));
             by_id.push(Some(Arc::clone(&entry)));
+            for spelling in spellings(&key) {
+                by_spelling.insert(spelling.into(), Arc::clone(&entry));
+            }
             models.insert(key, entry);
         }
         let any = wanted
@@ -130,6 +136,7 @@ impl Snapshot {
             nodes,
             models,
             by_id,
+            by_spelling,
             any: Arc::new(any),
         }
     }
@@ -152,6 +159,12 @@ impl Snapshot {
     /// The model of this key, where any node holds it.
     pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelEntry>> {
         self.models.get(key)
+    }
+
+    /// The model of a name spelt as clients mostly do; a name that is not found here may still be
+    /// one.
+    pub(crate) fn spelt(&self, text: &str) -> Option<&Arc<ModelEntry>> {
+        self.by_spelling.get(text)
     }
 
     /// Every model that any node holds.
@@ -181,4 +194,17 @@ fn id_of(ids: &mut HashMap<ModelKey, ModelId>, key: &ModelKey) -> ModelId {
     let id = ModelId(ids.len() as u32);
     ids.insert(key.clone(), id);
     id
+}
+
+/// The short form with and without its tag, as far as they mean this model and no source.
+fn spellings(key: &ModelKey) -> impl Iterator<Item = &str> {
+    let display = key.display();
+    let bare = display.strip_suffix(":latest");
+    [Some(display), bare]
+        .into_iter()
+        .flatten()
+        .filter(move |text| {
+            let mut scratch = String::new();
+            ModelKey::of(text, &mut scratch) == Ok((key.as_str(), Source::Unspecified))
+        })
 }

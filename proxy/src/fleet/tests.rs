@@ -160,3 +160,33 @@ fn a_trial_whose_client_leaves_is_given_back() {
     drop(trial);
     assert!(Permit::reserve(&node, None, later).is_some());
 }
+
+#[test]
+fn common_spellings_are_found_without_parsing_and_mean_the_same() {
+    let fleet = fleet("nodes: [{name: a, url: \"http://h:1\"}]");
+    fleet.load().nodes()[0].state().set_inventory(tags(&[
+        "tiny:latest",
+        "qwen3:8b",
+        "x-cloud:latest",
+        "ns/m:latest",
+    ]));
+    fleet.refresh();
+    let snapshot = fleet.load_full();
+    for spelling in ["tiny", "tiny:latest", "qwen3:8b", "ns/m", "ns/m:latest"] {
+        let mut scratch = String::new();
+        let (key, _) = ModelKey::of(spelling, &mut scratch).unwrap();
+        assert_eq!(
+            snapshot.spelt(spelling).unwrap().id,
+            snapshot.model(key).unwrap().id,
+            "{spelling}"
+        );
+    }
+    for other in ["TINY", "qwen3", "x-cloud", "", "tiny:local"] {
+        let mut scratch = String::new();
+        let plain = ModelKey::of(other, &mut scratch).is_ok_and(|(key, source)| {
+            source == aivonx_shared::model_name::Source::Unspecified
+                && snapshot.model(key).is_some()
+        });
+        assert!(snapshot.spelt(other).is_none() || plain, "{other}");
+    }
+}

@@ -35,18 +35,24 @@ impl Resolved {
             asked: asked.to_owned(),
             ..Self::default()
         };
+        if let Some(entry) = snapshot.spelt(asked) {
+            resolved.hold(entry);
+            return resolved;
+        }
         let mut scratch = String::new();
         match ModelKey::of(asked, &mut scratch) {
             Ok((key, Source::Unspecified | Source::Local)) => match snapshot.model(key) {
-                Some(entry) => {
-                    resolved.demand.model = Some(entry.id);
-                    resolved.entry = Some(Arc::clone(entry));
-                }
+                Some(entry) => resolved.hold(entry),
                 None => resolved.demand.unheld = ModelKey::parse(key).ok(),
             },
             Ok((_, Source::Cloud)) | Err(_) => {}
         }
         resolved
+    }
+
+    fn hold(&mut self, entry: &Arc<ModelEntry>) {
+        self.demand.model = Some(entry.id);
+        self.entry = Some(Arc::clone(entry));
     }
 
     /// The model in metrics and logs.

@@ -15,12 +15,13 @@ pub(crate) fn request_id(sent: Option<&[u8]>, dice: &Dice) -> String {
 
 /// 32 digits; without the formatting machinery, because every request gets one.
 fn hex(numbers: [u64; 2]) -> String {
-    let digits = numbers
-        .into_iter()
-        .flat_map(|number| (0..16).rev().map(move |place| number >> (4 * place) & 15));
-    digits
-        .map(|digit| char::from(b"0123456789abcdef"[digit as usize]))
-        .collect()
+    let mut text = String::with_capacity(32);
+    for byte in numbers.into_iter().flat_map(u64::to_be_bytes) {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 fn is_usable(text: &str) -> bool {
