@@ -37,8 +37,8 @@ pub(crate) fn peer(
     peer.options.total_connection_timeout = Some(timeouts.connect);
     // no read or write timeout: each would arm a timer for every read of the hot path, and the
     // phases have their own deadlines (`attempt`)
-    // Ollama never closes idle connections; a firewall between might
-    peer.options.idle_timeout = Some(Duration::from_secs(90));
+    // no idle timeout either: Ollama never closes idle connections, and TCP's own keepalive finds
+    // those that a firewall forgot
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer.options.tracer = Some(tracer);
     peer
