@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 const MOST: usize = 8 << 20;
 /// From here on the writer is woken at once.
 const PLENTY: usize = 64 << 10;
-/// Otherwise it writes this often.
+/// Otherwise it waits this long for more lines to write at once.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// One access line; fields in this order. No prompt, no key, no address of a person.
@@ -129,7 +129,8 @@ impl Shared {
         }
         let before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
-        if before < PLENTY && waiting.bytes.len() >= PLENTY {
+        // the first line begins a batch, plenty of them end it
+        if before == 0 || (before < PLENTY && waiting.bytes.len() >= PLENTY) {
             self.wake.notify_one();
         }
     }
@@ -199,6 +200,9 @@ fn write_lines(shared: &Shared, mut out: impl Write) {
     loop {
         let (dropped, closing) = {
             let mut waiting = shared.lines.lock();
+            while waiting.bytes.is_empty() && !waiting.closing {
+                shared.wake.wait(&mut waiting);
+            }
             if waiting.bytes.len() < PLENTY && !waiting.closing {
                 shared.wake.wait_for(&mut waiting, EVERY);
             }
