@@ -81,6 +81,13 @@ impl SimNode {
         }
     }
 
+    /// Waits until connections are refused, which is a moment after [`Fault::Refuse`] is set.
+    pub async fn refuses(&self) {
+        while tokio::net::TcpStream::connect(self.addr).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Inference requests accepted and unfinished.
     pub fn in_flight(&self) -> usize {
         self.node.in_flight()

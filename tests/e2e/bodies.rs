@@ -181,10 +181,13 @@ async fn one_case(
     framing: Framing,
     case: &str,
 ) -> usize {
-    bad.clear_faults();
     if first == First::Refuses {
+        // never lifted between these cases: a listener that is back for a moment accepts and
+        // resets, which is another fault
         bad.fault(Fault::Refuse);
+        bad.refuses().await;
     } else {
+        bad.clear_faults();
         bad.listens().await;
         let scope = || FaultScope::always().path("/api/chat");
         match first {
