@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Aivonx, PATIENCE, Setup, chat, post, until};
+use crate::support::{Aivonx, PATIENCE, Response, Setup, chat, post, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -72,6 +72,15 @@ impl House {
         seen
     }
 
+    /// Asserts that none of what came to the node is a request smuggled in another.
+    fn saw_nothing_smuggled(&self, case: &str) {
+        let relayed = self.relayed();
+        assert!(
+            relayed.iter().all(|request| request.model != "smuggled"),
+            "{case}: {relayed:?}"
+        );
+    }
+
     /// Waits until nothing is being worked on, here and at the node.
     async fn is_idle(&self) {
         let at_work =
@@ -102,6 +111,20 @@ fn in_its_dialect(path: &str, body: &Value) {
             assert_eq!(body["error"]["param"], Value::Null, "{body}");
         }
         _ => assert!(body["error"].is_string(), "{body}"),
+    }
+}
+
+/// Asserts that bad input gets the node's own verdict through the proxy: its status and, unless that
+/// is 200, its message in the shape of the path.
+fn judged_alike(path: &str, case: &str, direct: &Response, through: &Response) {
+    assert_eq!(
+        direct.status, through.status,
+        "{path} {case}: {direct:?} {through:?}"
+    );
+    if direct.status != 200 {
+        let (direct, through) = (direct.json(), through.json());
+        assert_eq!(message(&direct), message(&through), "{path} {case}");
+        in_its_dialect(path, &through);
     }
 }
 

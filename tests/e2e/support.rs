@@ -4,7 +4,7 @@ mod aivonx;
 mod client;
 
 pub(crate) use aivonx::{Aivonx, Setup};
-pub(crate) use client::{Client, End, get, json_post, post};
+pub(crate) use client::{Client, End, Response, get, json_post, post};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

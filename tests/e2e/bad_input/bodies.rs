@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aivonx_sim::Outcome;
 
-use super::{DIALECTS, House, MIB, in_its_dialect, message};
+use super::{DIALECTS, House, MIB, in_its_dialect, judged_alike};
 use crate::support::{Client, End, post, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,18 +58,7 @@ async fn broken_bodies_are_answered_as_by_the_node() {
             let short = &body[..body.len().min(60)];
             let direct = post(house.sim.addr(), path, body).await;
             let through = post(house.addr(), path, body).await;
-            assert_eq!(
-                direct.status, through.status,
-                "{path} {short}: {direct:?} {through:?}"
-            );
-            if direct.status != 200 {
-                assert_eq!(
-                    message(&direct.json()),
-                    message(&through.json()),
-                    "{path} {short}"
-                );
-                in_its_dialect(path, &through.json());
-            }
+            judged_alike(path, short, &direct, &through);
         }
     }
     house.still_serves().await;
@@ -209,17 +198,7 @@ async fn compressed_bodies_take_no_memory_and_are_judged_by_the_node() {
             let mut through = Client::connect(house.addr()).await;
             through.send(&bytes).await;
             let through = through.response().await;
-            assert_eq!(
-                direct.status, through.status,
-                "{path} {name}: {direct:?} {through:?}"
-            );
-            if direct.status != 200 {
-                assert_eq!(
-                    message(&direct.json()),
-                    message(&through.json()),
-                    "{path} {name}"
-                );
-            }
+            judged_alike(path, name, &direct, &through);
         }
     }
     let grown = house.aivonx.rss().saturating_sub(before);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{DIALECTS, House, in_its_dialect, message};
+use super::{DIALECTS, House, judged_alike};
 use crate::support::post;
 
 /// Names of no model, as they stand in JSON.
@@ -46,16 +46,7 @@ async fn unknown_names_are_answered_as_by_the_node_and_grow_no_series() {
             let direct = post(house.sim.addr(), path, &body).await;
             let through = post(house.addr(), path, &body).await;
             assert!(direct.status >= 400, "{path} {short}");
-            assert_eq!(
-                direct.status, through.status,
-                "{path} {short}: {direct:?} {through:?}"
-            );
-            assert_eq!(
-                message(&direct.json()),
-                message(&through.json()),
-                "{path} {short}"
-            );
-            in_its_dialect(path, &through.json());
+            judged_alike(path, short, &direct, &through);
         }
     }
     let text = house.aivonx.ops("/metrics").1;
