@@ -4,12 +4,15 @@
 //! `reader` walks values and collects problems, `lines` finds the line of a key, `proxy` is the
 //! configuration itself.
 
+mod edge;
 mod env;
 mod lines;
+mod networks;
 mod proxy;
 mod reader;
 mod units;
 
+pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use proxy::{
     AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,

@@ -5,16 +5,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_yaml::Value;
 
+use super::networks::networks;
 use super::units::{Size, Span};
-use super::{Lines, Overrides, Problems, Reader, parse_yaml};
+use super::{EdgeConfig, Lines, Overrides, Problems, Reader, edge, parse_yaml};
 
 /// A validated data-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyConfig {
     /// Where clients and operators connect.
     pub listen: ListenConfig,
+    /// How clients are met.
+    pub edge: EdgeConfig,
+    /// Peers that speak for others: proxies and load balancers of the house.
+    pub trusted_proxies: Vec<IpNet>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
@@ -157,6 +163,8 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
             proxy: address(proxy, "listen", 8000),
             ops: address(proxy, "ops_listen", 8002),
         },
+        edge: edge::read(proxy),
+        trusted_proxies: networks(proxy, "trusted_proxies"),
         fleet: proxy.get("fleet"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
@@ -274,7 +282,7 @@ fn in_range(
     number
 }
 
-fn address(at: &Reader<'_>, key: &'static str, port: u16) -> SocketAddr {
+pub(super) fn address(at: &Reader<'_>, key: &'static str, port: u16) -> SocketAddr {
     let default = SocketAddr::from(([127, 0, 0, 1], port));
     let Some(text) = at.get::<String>(key) else {
         return default;
