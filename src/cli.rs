@@ -54,6 +54,9 @@ pub(crate) struct ProxyArgs {
     /// Where operators connect (`/metrics`, `/readyz`); overrides `proxy.ops_listen`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) ops_listen: Option<SocketAddr>,
+    /// Takes the sockets of the running proxy over; send that one SIGQUIT.
+    #[arg(long)]
+    pub(crate) upgrade: bool,
 }
 
 /// `aivonx demo`.

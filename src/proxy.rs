@@ -23,6 +23,7 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitCode {
     config.listen.proxy = args.listen.unwrap_or(config.listen.proxy);
     config.listen.ops = args.ops_listen.unwrap_or(config.listen.ops);
     match load_fleet(fleet) {
+        Ok((path, doc)) if args.upgrade => serve(Bound::take_over(config, path, doc)),
         Ok((path, doc)) => start(config, path, doc),
         Err(problem) => complain(&problem),
     }
@@ -30,16 +31,24 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitCode {
 
 /// Binds, says where, and runs.
 pub(crate) fn start(config: ProxyConfig, fleet: PathBuf, doc: FleetDoc) -> ExitCode {
-    let bound = match Bound::bind(config, fleet, doc) {
+    serve(Bound::bind(config, fleet, doc))
+}
+
+fn serve(bound: Result<Bound, StartError>) -> ExitCode {
+    let bound = match bound {
         Ok(bound) => bound,
-        Err(error @ StartError::Config(_)) => return complain(&error.to_string()),
+        Err(error @ (StartError::Config(_) | StartError::Certificate(_))) => {
+            return complain(&error.to_string());
+        }
         Err(error) => return fail(&error.to_string()),
     };
     match bound.addresses() {
-        Ok((proxy, ops)) => {
+        Ok(at) => {
             // one line that scripts can wait for; nobody reading it is no reason to stop
-            let line =
-                json!({ "event": "listening", "proxy": proxy.to_string(), "ops": ops.to_string() });
+            let mut line = json!({ "event": "listening", "proxy": at.proxy.to_string(), "ops": at.ops.to_string() });
+            if let Some(tls) = at.tls {
+                line["tls"] = tls.to_string().into();
+            }
             let _ = writeln!(std::io::stdout(), "{line}");
         }
         Err(error) => return fail(&error.to_string()),

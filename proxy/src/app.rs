@@ -1,10 +1,11 @@
 //! Builds the Pingora server of a data plane; the only file that knows every module.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+mod leave;
+mod listeners;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use aivonx_shared::config::{AccessLog, ProxyConfig};
 use aivonx_shared::fleet_doc::{Anonymous, FleetDoc};
@@ -12,15 +13,19 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds, Server, ShutdownWatch};
-use pingora::services::Service;
+use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
-use pingora::services::listening::Service as Listening;
-use pingora_proxy::http_proxy_service_with_name;
+use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
+
+pub use listeners::Addresses;
 
 use crate::balance::Balancer;
 use crate::dice::Dice;
+use crate::edge::handover::{Inheritance, meeting_point};
+use crate::edge::{
+    self, Certificate, CertificateError, Connections as ClientConnections, Edge, Tls,
+};
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
 use crate::ops::Ops;
@@ -32,6 +37,8 @@ use crate::sync::file::FleetFile;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
+use leave::{Drain, Signals, TakeOver};
+use listeners::{Listeners, serve};
 
 /// Why a data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,9 @@ pub enum StartError {
         /// The cause.
         error: std::io::Error,
     },
+    /// The TLS listener has no certificate.
+    #[error("proxy.tls: {0}")]
+    Certificate(String),
     /// Two parts of the configuration do not go together.
     #[error("{0}")]
     Config(String),
@@ -55,14 +65,31 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
+impl From<CertificateError> for StartError {
+    fn from(error: CertificateError) -> Self {
+        Self::Certificate(error.to_string())
+    }
+}
+
 /// What must hold between the configuration and the fleet document.
 pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
-    let listen = config.listen.proxy;
-    if listen.ip().is_loopback() || doc.anonymous == Anonymous::Always {
-        return Ok(());
+    if let Some(tls) = &config.edge.tls {
+        Certificate::load(tls)?;
     }
+    let tls = config
+        .edge
+        .tls
+        .as_ref()
+        .map(|tls| ("proxy.tls.listen", tls.listen));
+    let mut clients = [Some(("proxy.listen", config.listen.proxy)), tls]
+        .into_iter()
+        .flatten();
+    let exposed = clients.find(|(_, listen)| !listen.ip().is_loopback());
+    let Some((key, listen)) = exposed.filter(|_| doc.anonymous != Anonymous::Always) else {
+        return Ok(());
+    };
     Err(StartError::Config(format!(
-        "proxy.listen is {listen}, beyond loopback, and API keys are not built yet: write `anonymous: always` in the \
+        "{key} is {listen}, beyond loopback, and API keys are not built yet: write `anonymous: always` in the \
          fleet file if everybody who can connect may use the fleet, or listen on 127.0.0.1"
     )))
 }
@@ -72,8 +99,9 @@ pub struct Bound {
     config: ProxyConfig,
     doc: FleetDoc,
     fleet_file: std::path::PathBuf,
-    proxy: TcpListener,
-    ops: TcpListener,
+    listeners: Listeners,
+    inherited: Option<Inheritance>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Bound {
@@ -84,61 +112,96 @@ impl Bound {
         fleet_file: std::path::PathBuf,
         doc: FleetDoc,
     ) -> Result<Self, StartError> {
+        Self::with(config, fleet_file, doc, None)
+    }
+
+    /// As `bind`, with the listeners of the running process that is told to hand them over (SIGQUIT).
+    pub fn take_over(
+        config: ProxyConfig,
+        fleet_file: std::path::PathBuf,
+        doc: FleetDoc,
+    ) -> Result<Self, StartError> {
+        check(&config, &doc)?; // before the other process is asked to leave
+        let socket = config.edge.upgrade_socket.as_deref();
+        let socket = meeting_point(socket, config.listen.proxy.port())?;
+        let inherited = Inheritance::receive(&socket)?;
+        Self::with(config, fleet_file, doc, Some(inherited))
+    }
+
+    fn with(
+        config: ProxyConfig,
+        fleet_file: std::path::PathBuf,
+        doc: FleetDoc,
+        mut inherited: Option<Inheritance>,
+    ) -> Result<Self, StartError> {
         check(&config, &doc)?;
-        let (proxy, ops) = (listen(config.listen.proxy)?, listen(config.listen.ops)?);
+        let certificate = config
+            .edge
+            .tls
+            .as_ref()
+            .map(Certificate::load)
+            .transpose()?;
         Ok(Self {
+            listeners: Listeners::bind(&config, inherited.as_mut())?,
             config,
             doc,
             fleet_file,
-            proxy,
-            ops,
+            inherited,
+            certificate: certificate.map(Arc::new),
         })
     }
 
     /// Where clients and operators connect.
-    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.proxy.local_addr()?, self.ops.local_addr()?))
+    pub fn addresses(&self) -> std::io::Result<Addresses> {
+        self.listeners.addresses()
     }
 
-    /// Runs until a signal ends it: SIGTERM lets open requests finish up to `timeouts.drain`, then
-    /// `exit` is called. Takes over the calling thread, which must be the main one.
+    /// Runs until a signal ends it: SIGTERM, and SIGQUIT once a new process serves, let open requests
+    /// finish up to `timeouts.drain`, then `exit` is called. Takes over the calling thread, which must
+    /// be the main one.
     pub fn run(self, exit: fn() -> !) -> Result<(), StartError> {
-        let (proxy_address, ops_address) = self.addresses()?;
+        let addresses = self.addresses()?;
         let seed = self.config.seed.unwrap_or_else(fastrand::get_seed);
-        let parts = Parts::new(&self.config, proxy_address, seed)?;
-        let file = Arc::new(FleetFile {
-            path: self.fleet_file,
-            fleet: Arc::clone(&parts.fleet),
-            metrics: Arc::clone(&parts.metrics),
-            changed: parts.changed.clone(),
-            is_exposed: !proxy_address.ip().is_loopback(),
-        });
+        let parts = Parts::new(&self.config, addresses, seed)?;
+        let file = Arc::new(parts.file(self.fleet_file));
         let text = std::fs::read_to_string(&file.path).ok();
         file.apply(self.doc);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(&self.config));
-        let mut proxy = http_proxy_service_with_name(
-            &server.configuration,
-            parts.gateway(&self.config, seed),
-            "proxy",
-        );
-        proxy.add_tcp(&proxy_address.to_string());
-        server.add_service(WithListener::new(proxy, proxy_address, self.proxy));
-        let mut ops = Listening::new("ops".to_owned(), HttpServer::new_app(parts.ops()));
-        ops.threads = Some(1);
-        ops.add_tcp(&ops_address.to_string());
-        server.add_service(WithListener::new(ops, ops_address, self.ops));
+        let to_hand_over = self.listeners.to_hand_over()?;
+        let tls = parts.tls(self.certificate.as_ref())?;
+        let clients = parts.edge(&self.config, &server, seed, tls);
+        let open = watch::Sender::new(false);
+        let Listeners { proxy, tls, ops } = self.listeners;
+        let sockets = [Some((addresses.proxy, proxy)), addresses.tls.zip(tls)];
+        let sockets = sockets.into_iter().flatten().collect();
+        server.add_service(serve("proxy", clients, None, sockets, &open));
+        let operators = HttpServer::new_app(parts.ops());
+        let sockets = vec![(addresses.ops, ops)];
+        server.add_service(serve("ops", operators, Some(1), sockets, &open));
         let background = Background {
             probes: parts.probes(&self.config, seed),
             balancer: Arc::clone(&parts.balancer),
             first_round: Arc::clone(&parts.first_round),
+            certificate: self.certificate,
             file,
             file_text: Mutex::new(text),
             changes: parts.changed.subscribe(),
         };
         server.add_service(background_service("fleet", background));
+        let take_over = TakeOver {
+            inherited: Mutex::new(self.inherited),
+            first_round: Arc::clone(&parts.first_round),
+            open,
+        };
+        server.add_service(background_service("take over", take_over));
         server.add_service(background_service("drain", parts.drain(exit)));
-        server.run_forever()
+        let meeting_point = (self.config.edge.upgrade_socket, addresses.proxy.port());
+        let signals = Signals::new(to_hand_over, meeting_point, Arc::clone(&parts.handed_over));
+        server.run(RunArgs {
+            shutdown_signal: Box::new(signals),
+        });
+        Ok(())
     }
 }
 
@@ -153,11 +216,17 @@ struct Parts {
     first_round: Arc<AtomicBool>,
     access_log: AccessLogger,
     changed: watch::Sender<u64>,
-    listen: SocketAddr,
+    addresses: Addresses,
+    /// Open connections of clients.
+    clients: Arc<ClientConnections>,
+    closing: watch::Sender<bool>,
+    handed_over: Arc<AtomicBool>,
 }
 
 impl Parts {
-    fn new(config: &ProxyConfig, listen: SocketAddr, seed: u64) -> Result<Self, StartError> {
+    fn new(config: &ProxyConfig, addresses: Addresses, seed: u64) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let limits = &config.edge.limits;
         let fleet = Arc::new(Fleet::new(config.breaker));
         let access_log = match config.access_log {
             AccessLog::Stdout => AccessLogger::start(std::io::stdout())?,
@@ -166,17 +235,27 @@ impl Parts {
         Ok(Self {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
-            metrics: Arc::new(Metrics::new()?),
+            clients: Arc::new(ClientConnections::new(
+                limits.connections,
+                limits.connections_per_client,
+                metrics.connections(),
+            )),
+            metrics,
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
                 budget: BodyBudget::new(config.body.buffer_total),
+                most: limits.body,
+                rate: limits.body_rate,
+                patience: config.timeouts.client,
             }),
             active: Arc::default(),
             draining: Arc::default(),
             first_round: Arc::default(),
             access_log,
             changed: watch::Sender::new(0),
-            listen,
+            addresses,
+            closing: watch::Sender::new(false),
+            handed_over: Arc::default(),
         })
     }
 
@@ -190,7 +269,12 @@ impl Parts {
             balancer: Arc::clone(&self.balancer),
             connections: Arc::new(Connections::default()),
             limits: Arc::clone(&self.limits),
-            origin: OriginPolicy::new(self.listen, hostname.to_ascii_lowercase()),
+            origin: OriginPolicy::new(
+                self.addresses.proxy,
+                self.addresses.tls,
+                hostname.to_ascii_lowercase(),
+                config.edge.origins.clone(),
+            ),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
             timeouts: config.timeouts,
@@ -198,6 +282,44 @@ impl Parts {
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
             active: Arc::clone(&self.active),
+        }
+    }
+
+    fn tls(&self, certificate: Option<&Arc<Certificate>>) -> Result<Option<Tls>, StartError> {
+        let tls = certificate.zip(self.addresses.tls);
+        let tls = tls.map(|(certificate, here)| Tls::new(certificate, here, self.addresses.proxy));
+        tls.transpose()
+            .map_err(|error| StartError::Certificate(error.to_string()))
+    }
+
+    fn edge(
+        &self,
+        config: &ProxyConfig,
+        server: &Server,
+        seed: u64,
+        tls: Option<Tls>,
+    ) -> Edge<HttpProxy<Gateway>> {
+        let mut proxy = http_proxy(&server.configuration, self.gateway(config, seed));
+        proxy.server_options = Some(edge::server_options());
+        proxy.h2_options = Some(edge::h2_options(&config.edge.limits));
+        let (metrics, clients) = (Arc::clone(&self.metrics), Arc::clone(&self.clients));
+        Edge::new(
+            proxy,
+            config,
+            metrics,
+            clients,
+            tls,
+            self.closing.subscribe(),
+        )
+    }
+
+    fn file(&self, path: std::path::PathBuf) -> FleetFile {
+        FleetFile {
+            path,
+            fleet: Arc::clone(&self.fleet),
+            metrics: Arc::clone(&self.metrics),
+            changed: self.changed.clone(),
+            is_exposed: self.addresses.are_exposed(),
         }
     }
 
@@ -225,6 +347,9 @@ impl Parts {
     fn drain(&self, exit: fn() -> !) -> Drain {
         Drain {
             active: Arc::clone(&self.active),
+            connections: Arc::clone(&self.clients),
+            closing: self.closing.clone(),
+            handed_over: Arc::clone(&self.handed_over),
             draining: Arc::clone(&self.draining),
             access_log: self.access_log.clone(),
             exit,
@@ -250,62 +375,13 @@ fn server_conf(config: &ProxyConfig) -> ServerConf {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().map_err(|error| StartError::Listen { address, error })
-}
-
-/// A service with a listener that is bound already: Pingora itself would try a taken port for
-/// half a minute and then leave a process without one (pingora.md §5).
-struct WithListener<S> {
-    service: S,
-    fds: ListenFds,
-}
-
-impl<S> WithListener<S> {
-    fn new(service: S, address: SocketAddr, listener: TcpListener) -> Self {
-        let mut fds = Fds::new();
-        fds.add(address.to_string(), listener.into_raw_fd());
-        Self {
-            service,
-            fds: Arc::new(Mutex::new(fds)),
-        }
-    }
-}
-
-#[async_trait]
-impl<S: Service> Service for WithListener<S> {
-    async fn start_service(
-        &mut self,
-        _: Option<ListenFds>,
-        shutdown: ShutdownWatch,
-        listeners_per_fd: usize,
-    ) {
-        let fds = Some(Arc::clone(&self.fds));
-        self.service
-            .start_service(fds, shutdown, listeners_per_fd)
-            .await;
-    }
-
-    fn name(&self) -> &str {
-        self.service.name()
-    }
-
-    fn threads(&self) -> Option<usize> {
-        self.service.threads()
-    }
-}
-
 /// Follows the fleet file and the nodes.
 struct Background {
     probes: Arc<Probes>,
     balancer: Arc<Balancer>,
     /// Set once every node was probed and what was found is in force. Stays set.
     first_round: Arc<AtomicBool>,
+    certificate: Option<Arc<Certificate>>,
     file: Arc<FleetFile>,
     file_text: Mutex<Option<String>>,
     changes: watch::Receiver<u64>,
@@ -323,11 +399,23 @@ impl BackgroundService for Background {
                 _ = shutdown.changed() => {}
             }
         };
-        tokio::join!(probes, follow, self.keep_in_force());
+        tokio::join!(
+            probes,
+            follow,
+            self.keep_in_force(),
+            self.keep_certificate()
+        );
     }
 }
 
 impl Background {
+    /// Takes a new certificate when there is one.
+    async fn keep_certificate(&self) {
+        if let Some(certificate) = &self.certificate {
+            certificate.follow().await;
+        }
+    }
+
     /// Builds what requests look at again after each change of document, health or inventory.
     async fn keep_in_force(&self) {
         let mut changes = self.changes.clone();
@@ -342,30 +430,5 @@ impl Background {
                 return;
             }
         }
-    }
-}
-
-/// Leaves as soon as nothing is open after SIGTERM.
-struct Drain {
-    active: Arc<Active>,
-    draining: Arc<AtomicBool>,
-    access_log: AccessLogger,
-    exit: fn() -> !,
-}
-
-#[async_trait]
-impl BackgroundService for Drain {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        // an error means that the server is gone already
-        let _ = shutdown.changed().await;
-        self.draining.store(true, Ordering::Release);
-        tracing::info!(requests.open = self.active.count(), "draining");
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
-        while self.active.count() > 0 {
-            tick.tick().await;
-        }
-        tracing::info!("drained");
-        self.access_log.flush();
-        (self.exit)()
     }
 }

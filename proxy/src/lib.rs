@@ -3,6 +3,7 @@
 //! The way of a request, each step one module, in this order, no way back:
 //!
 //! ```text
+//! edge               who the client is, TLS, its connections, its request's head
 //! gateway            names the steps; Pingora's hooks
 //!   request/route    method + path -> Route
 //!   request/origin   Ollama's Host and Origin checks
@@ -22,6 +23,7 @@
 mod app;
 mod balance;
 mod dice;
+mod edge;
 mod fleet;
 mod gateway;
 #[cfg(feature = "measure")]
@@ -34,5 +36,5 @@ mod sync;
 mod telemetry;
 mod upstream;
 
-pub use app::{Bound, StartError, check};
+pub use app::{Addresses, Bound, StartError, check};
 pub use sync::file::{FileError, read as read_fleet};

@@ -126,7 +126,10 @@ impl Gateway {
         let host =
             text(header::HOST).or_else(|| head.uri.authority().map(http::uri::Authority::as_str));
         let (origin, options) = (text(header::ORIGIN), head.method == http::Method::OPTIONS);
-        let verdict = self.origin.judge(host.unwrap_or(""), origin);
+        let over_tls = session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some());
+        let verdict = self.origin.judge(host.unwrap_or(""), origin, over_tls);
         let allow = match ctx.route {
             Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),
             _ => None,
@@ -336,6 +339,10 @@ async fn write(
         .write_response_header(Box::new(head), bare)
         .await
         .map_err(Error::into_down)?;
+    if bare && session.is_http2() {
+        // over HTTP/1 the head says so
+        session.finish_body().await.map_err(Error::into_down)?;
+    }
     if !bare {
         ctx.tail.total += body.len() as u64;
         session

@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::ctx::RequestCtx;
+use crate::edge;
 use crate::request::route::Route;
 use crate::telemetry::access_log::{AccessLine, timestamp};
 use crate::telemetry::metrics::Finished;
@@ -37,6 +38,9 @@ impl Gateway {
         let serial = node.as_ref().map_or(0, |node| node.serial());
         let node = node.as_ref().map_or("", |node| node.name());
         let duration = now - ctx.began;
+        if session.is_http2() {
+            edge::stream_ended(session, outcome == "client_gone", duration);
+        }
         self.metrics.finished(&Finished {
             key: SeriesKey {
                 route: ctx.route.label(),

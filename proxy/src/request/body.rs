@@ -12,23 +12,31 @@
 //!
 //! On the first call of an attempt `outgoing` puts out all that was read in place of what comes in.
 
+mod limits;
+
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora::prelude::{Error, ErrorType};
+use pingora::time::timeout;
 use pingora_proxy::Session;
 
-use super::budget::{BodyBudget, Charge};
+use super::budget::Charge;
 use super::model_scan::{Field, Found, ModelScan, Outcome, Root, ZstdScan};
 use super::rejection::Rejection;
 use super::route::NodeRoute;
+
+pub(crate) use limits::BodyLimits;
 
 /// Pingora's own buffer for a second attempt, bytes.
 const RETRY_BUFFER: u64 = 64 << 10;
 /// Read further at most this much of a body that is refused, so that the answer is not overtaken
 /// by a reset of the connection.
 const DRAIN: u64 = 1 << 20;
+/// And at most this long.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// What was read of a request's body, and what may be done with it.
 #[derive(Default)]
@@ -40,6 +48,8 @@ pub(crate) struct Body {
     charge: Option<Charge>,
     /// The scan of a body that streams on, and its model so far.
     watch: Option<(ModelScan, Option<String>)>,
+    /// How much of a body that streams on has come, and the most that may.
+    passed: Option<(u64, Arc<BodyLimits>)>,
     /// Whether the stash went out in this attempt.
     injected: bool,
     /// Whether bytes beyond the stash went to a node: they cannot be sent again.
@@ -60,14 +70,6 @@ impl From<Rejection> for BodyError {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
     }
-}
-
-/// The memory that bodies may take.
-pub(crate) struct BodyLimits {
-    /// For one request, bytes.
-    pub(crate) each: u64,
-    /// Over all.
-    pub(crate) budget: Arc<BodyBudget>,
 }
 
 /// Scans JSON, a form or compressed JSON; or nothing, where only a node can judge the body.
@@ -157,11 +159,18 @@ fn unjudged() -> Found {
 pub(crate) async fn read(
     session: &mut Session,
     route: NodeRoute,
-    limits: &BodyLimits,
+    limits: &Arc<BodyLimits>,
 ) -> Result<(Body, Found), BodyError> {
+    let length = content_length(session);
+    if let Err(rejection) = limits.admits(length.unwrap_or(0)) {
+        if !expects_continue(session) {
+            drain(session).await;
+        }
+        return Err(rejection.into());
+    }
     expect_continue(session).await?;
     let mut reading = Reading {
-        length: content_length(session),
+        length,
         scan: Scan::of(session, route),
         kept: BytesMut::new(),
         charge: None,
@@ -205,7 +214,7 @@ struct Reading<'a> {
     kept: BytesMut,
     charge: Option<Charge>,
     read: u64,
-    limits: &'a BodyLimits,
+    limits: &'a Arc<BodyLimits>,
 }
 
 impl Reading<'_> {
@@ -213,6 +222,7 @@ impl Reading<'_> {
         if session.downstream_session.is_body_empty() {
             return Ok(End::Whole);
         }
+        let began = Instant::now();
         loop {
             let remaining = self
                 .length
@@ -220,16 +230,19 @@ impl Reading<'_> {
             if remaining <= RETRY_BUFFER {
                 session.downstream_session.enable_retry_buffering(); // the first call counts
             }
-            let chunk = match session.downstream_session.read_request_body().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return Ok(End::Whole),
-                Err(error) if matches!(error.etype(), ErrorType::ReadTimedout) => {
-                    return Err(Rejection::BodyTimeout.into());
+            let patience = self.limits.patience(self.read, began.elapsed());
+            let reading = session.downstream_session.read_request_body();
+            let chunk = match timeout(patience, reading).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(End::Whole),
+                Ok(Err(error)) if !matches!(error.etype(), ErrorType::ReadTimedout) => {
+                    return Err(BodyError::Client(error));
                 }
-                Err(error) => return Err(BodyError::Client(error)),
+                _ => return Err(Rejection::BodyTimeout.into()),
             };
             self.scan.feed(&chunk);
             self.read += chunk.len() as u64;
+            self.limits.admits(self.read)?;
             match self.keep(&chunk) {
                 Kept::Fits => {}
                 _ if self.scan.has_model() => return Ok(End::Streams),
@@ -287,6 +300,10 @@ impl Reading<'_> {
     fn whole(self, session: &mut Session) -> Result<(Body, Found), BodyError> {
         let done = session.downstream_session.is_body_done();
         let buffered = session.downstream_session.get_retry_buffer().is_some();
+        if done && self.read > 0 && !buffered && session.is_http2() && self.scan.settled() {
+            // the same, for a good body: of HTTP/2 the last bytes may carry the end
+            return Err(Rejection::LengthRequired.into());
+        }
         if done && self.read > 0 && !buffered {
             // Chunked, over 64 KiB, and read to its terminator without its value closing: Pingora
             // would wait for ever to send it. Go says of it what is said here.
@@ -311,6 +328,7 @@ impl Reading<'_> {
             stash: Some(self.kept.freeze()),
             charge: self.charge,
             watch,
+            passed: Some((self.read, Arc::clone(self.limits))),
             ..Body::default()
         };
         (body, found)
@@ -346,9 +364,13 @@ impl Body {
         Ok(())
     }
 
-    /// Looks at bytes that stream past: another model in them ends the request.
+    /// Looks at bytes that stream past: too many of them, or another model in them, end the request.
     fn note(&mut self, fresh: &Bytes) -> Result<(), Rejection> {
         self.streamed = true;
+        if let Some((passed, limits)) = &mut self.passed {
+            *passed += fresh.len() as u64;
+            limits.admits(*passed)?;
+        }
         if let Some((scan, first)) = &mut self.watch {
             scan.feed(fresh);
             if scan.model() != first.as_deref() {
@@ -377,8 +399,7 @@ impl Body {
 
 /// Answers `Expect: 100-continue`: the body is read here, before a node could ask for it.
 async fn expect_continue(session: &mut Session) -> Result<(), BodyError> {
-    let expects = session.req_header().headers.get(header::EXPECT);
-    if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if expects_continue(session) {
         session
             .downstream_session
             .write_continue_response()
@@ -386,6 +407,11 @@ async fn expect_continue(session: &mut Session) -> Result<(), BodyError> {
             .map_err(BodyError::Client)?;
     }
     Ok(())
+}
+
+fn expects_continue(session: &Session) -> bool {
+    let expects = session.req_header().headers.get(header::EXPECT);
+    expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn content_length(session: &Session) -> Option<u64> {
@@ -402,13 +428,21 @@ fn content_length(session: &Session) -> Option<u64> {
         .ok()
 }
 
-/// Reads a bounded part of what the client still sends of a refused body.
+/// Reads a bounded part of what the client still sends of a refused body. Over HTTP/2 a stream ends
+/// without a reset of its connection.
 async fn drain(session: &mut Session) {
-    let mut left = DRAIN;
-    while let Ok(Some(chunk)) = session.downstream_session.read_request_body().await {
-        left = left.saturating_sub(chunk.len() as u64);
-        if left == 0 {
-            break;
-        }
+    if session.is_http2() {
+        return;
     }
+    let reading = async {
+        let mut left = DRAIN;
+        while let Ok(Some(chunk)) = session.downstream_session.read_request_body().await {
+            left = left.saturating_sub(chunk.len() as u64);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // one that sends on slowly may see a reset
+    let _ = timeout(DRAIN_TIME, reading).await;
 }

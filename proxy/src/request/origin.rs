@@ -7,9 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Who may call, given where the proxy listens.
 #[derive(Debug, Clone)]
 pub(crate) struct OriginPolicy {
-    /// Ollama checks the Host only when it listens on a loopback address.
-    check_host: bool,
+    /// Ollama checks the Host only when it listens on a loopback address: on the plain listener, and
+    /// on the TLS one.
+    check_host: [bool; 2],
     hostname: String,
+    /// Origins of the configuration, `*` for any run of characters (as `OLLAMA_ORIGINS`).
+    origins: Vec<String>,
 }
 
 /// What a request's `Host` and `Origin` mean.
@@ -35,27 +38,38 @@ const ORIGIN_SCHEMES: [&str; 5] = [
 ];
 
 impl OriginPolicy {
-    /// The policy of a listener on a machine of this name.
-    pub(crate) fn new(listen: SocketAddr, hostname: String) -> Self {
+    /// The policy of a plain and perhaps a TLS listener on a machine of this name.
+    pub(crate) fn new(
+        listen: SocketAddr,
+        tls: Option<SocketAddr>,
+        hostname: String,
+        origins: Vec<String>,
+    ) -> Self {
         Self {
-            check_host: listen.ip().is_loopback(),
+            check_host: [listen, tls.unwrap_or(listen)].map(|at| at.ip().is_loopback()),
             hostname,
+            origins,
         }
     }
 
     /// Judges a request. The origin comes first, as in Ollama.
-    pub(crate) fn judge(&self, host: &str, origin: Option<&str>) -> Verdict {
+    pub(crate) fn judge(&self, host: &str, origin: Option<&str>, over_tls: bool) -> Verdict {
         let cors = match origin {
             None | Some("") => Verdict::Plain,
             Some(origin) if is_same(origin, host) => Verdict::Plain,
-            Some(origin) if origin_allowed(origin) => Verdict::Cors,
+            Some(origin) if origin_allowed(origin) || self.is_configured(origin) => Verdict::Cors,
             Some(_) => return Verdict::Forbidden,
         };
-        if self.check_host && !self.host_allowed(host) {
+        if self.check_host[usize::from(over_tls)] && !self.host_allowed(host) {
             Verdict::Forbidden
         } else {
             cors
         }
+    }
+
+    fn is_configured(&self, origin: &str) -> bool {
+        let mut patterns = self.origins.iter();
+        patterns.any(|pattern| matches(pattern.as_bytes(), origin.as_bytes()))
     }
 
     fn host_allowed(&self, host: &str) -> bool {
@@ -71,6 +85,30 @@ impl OriginPolicy {
                 .iter()
                 .any(|end| name.ends_with(end))
     }
+}
+
+/// Whether a text is as a pattern has it; case does not matter. Steps back to the last `*` only, so
+/// that a client's text costs no more than its length times the pattern's.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut seen, mut star) = (0, 0, None);
+    while seen < text.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at, seen));
+            at += 1;
+        } else if pattern
+            .get(at)
+            .is_some_and(|byte| byte.eq_ignore_ascii_case(&text[seen]))
+        {
+            at += 1;
+            seen += 1;
+        } else if let Some((star_at, star_seen)) = star {
+            star = Some((star_at, star_seen + 1));
+            (at, seen) = (star_at + 1, star_seen + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 fn is_same(origin: &str, host: &str) -> bool {
@@ -123,7 +161,7 @@ mod tests {
     use super::*;
 
     fn policy(listen: &str) -> OriginPolicy {
-        OriginPolicy::new(listen.parse().unwrap(), "box".into())
+        OriginPolicy::new(listen.parse().unwrap(), None, "box".into(), Vec::new())
     }
 
     #[test]
@@ -139,7 +177,7 @@ mod tests {
             "BOX",
             "a.local",
         ] {
-            assert_eq!(policy.judge(host, None), Verdict::Plain, "{host}");
+            assert_eq!(policy.judge(host, None, false), Verdict::Plain, "{host}");
         }
         for host in [
             "ollama.example.com",
@@ -147,10 +185,14 @@ mod tests {
             "localhost.evil.com",
             "[2001:db8::1]:80",
         ] {
-            assert_eq!(policy.judge(host, None), Verdict::Forbidden, "{host}");
+            assert_eq!(
+                policy.judge(host, None, false),
+                Verdict::Forbidden,
+                "{host}"
+            );
         }
         assert_eq!(
-            self::policy("0.0.0.0:8000").judge("ollama.example.com", None),
+            self::policy("0.0.0.0:8000").judge("ollama.example.com", None, false),
             Verdict::Plain
         );
     }
@@ -159,7 +201,7 @@ mod tests {
     fn origins_are_checked_everywhere() {
         for listen in ["127.0.0.1:8000", "0.0.0.0:8000"] {
             let policy = policy(listen);
-            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin));
+            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), false);
             assert_eq!(judge("https://chat.example.com"), Verdict::Forbidden);
             assert_eq!(judge("http://localhost:3000"), Verdict::Cors);
             assert_eq!(judge("http://localhostevil"), Verdict::Forbidden);
@@ -171,5 +213,52 @@ mod tests {
             assert_eq!(judge("app://whatever"), Verdict::Cors);
             assert_eq!(judge("null"), Verdict::Forbidden);
         }
+    }
+
+    #[test]
+    fn configured_origins_are_let_in_beside_ollamas_own() {
+        let policy = |origins: &[&str]| {
+            let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+            OriginPolicy::new("0.0.0.0:8000".parse().unwrap(), None, "box".into(), origins)
+        };
+        let allows = |policy: &OriginPolicy, origin| {
+            policy.judge("ollama.example.com", Some(origin), false) == Verdict::Cors
+        };
+        let exact = policy(&["https://chat.example.com"]);
+        assert!(allows(&exact, "https://chat.example.com"));
+        assert!(allows(&exact, "http://localhost:3000"));
+        for other in [
+            "http://chat.example.com",
+            "https://chat.example.com:8443",
+            "https://chat.example.com.evil.com",
+            "https://evil-chat.example.com",
+            "null",
+        ] {
+            assert!(!allows(&exact, other), "{other}");
+        }
+        let wild = policy(&[
+            "https://*.example.com",
+            "chrome-extension://*",
+            "https://a*b*c",
+        ]);
+        assert!(allows(&wild, "https://a.b.example.com"));
+        assert!(allows(&wild, "chrome-extension://abcdef"));
+        assert!(allows(&wild, "https://a-b-b-c"));
+        assert!(!allows(&wild, "https://example.com"));
+        assert!(!allows(&wild, "https://a.example.com.evil.com"));
+        assert!(!allows(&wild, "https://ab"));
+        assert!(allows(&policy(&["*"]), "https://anything.at.all"));
+    }
+
+    #[test]
+    fn each_listener_checks_hosts_by_where_it_is() {
+        let (plain, tls) = ("127.0.0.1:8000", "0.0.0.0:8443");
+        let (plain, tls) = (plain.parse().unwrap(), tls.parse().unwrap());
+        let policy = OriginPolicy::new(plain, Some(tls), "box".into(), Vec::new());
+        let judge = |over_tls| policy.judge("ollama.example.com", None, over_tls);
+        assert_eq!(
+            (judge(false), judge(true)),
+            (Verdict::Forbidden, Verdict::Plain)
+        );
     }
 }

@@ -23,6 +23,12 @@ pub(crate) enum Rejection {
     /// The model was not found within the memory for one body.
     #[error("request body too large: its model must stand within the first {0} bytes")]
     BodyTooLarge(u64),
+    /// The body is longer than the configuration lets any be.
+    #[error("request body too large: at most {0} bytes are taken here")]
+    BodyLimit(u64),
+    /// Over HTTP/2, a long body whose end came with its last bytes: it cannot be sent on.
+    #[error("request body of more than 64 KiB over HTTP/2 without a content-length")]
+    LengthRequired,
     /// The memory for all bodies is used up.
     #[error("too many large request bodies at once; try again")]
     BodyMemory,
@@ -70,7 +76,8 @@ impl Rejection {
             Self::NoHealthyNode(_) | Self::Failing(_) | Self::NoNode | Self::BodyMemory => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::BodyLimit(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel => StatusCode::BAD_REQUEST,
             Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
@@ -97,6 +104,8 @@ impl Rejection {
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
             Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyLimit(_) => "body_limit",
+            Self::LengthRequired => "length_required",
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",

@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     apply_seconds: Gauge,
     apply_failures: IntGauge,
     body_bytes: IntGauge,
+    connections: IntGauge,
     series: SeriesCache,
 }
 
@@ -138,6 +139,7 @@ impl Metrics {
                 "request_body_bytes",
                 "Bytes of large request bodies held in memory now.",
             )?,
+            connections: families.gauge("connections", "Open connections of clients.")?,
             registry: families.0,
             series: SeriesCache::default(),
         })
@@ -195,6 +197,11 @@ impl Metrics {
     /// Counts an answer of the proxy's own.
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.rejections.with_label_values(&[reason]).inc();
+    }
+
+    /// Moves with every connection of a client.
+    pub(crate) fn connections(&self) -> IntGauge {
+        self.connections.clone()
     }
 
     /// A document came into force.
