@@ -2,9 +2,11 @@
 
 mod aivonx;
 mod client;
+mod h2;
 
 pub(crate) use aivonx::{Aivonx, Setup};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
+pub(crate) use h2::{H2, Tls};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

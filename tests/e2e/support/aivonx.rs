@@ -16,6 +16,7 @@ use super::PATIENCE;
 pub(crate) struct Setup {
     fleet: String,
     env: Vec<(String, String)>,
+    arguments: Vec<&'static str>,
     wait_ready: bool,
 }
 
@@ -37,6 +38,7 @@ impl Setup {
         Self {
             fleet: yaml.into(),
             env,
+            arguments: Vec::new(),
             wait_ready: true,
         }
     }
@@ -55,6 +57,12 @@ impl Setup {
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.env
             .push((format!("AIVONX_PROXY__{key}"), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument of the command line.
+    pub(crate) fn argument(mut self, argument: &'static str) -> Self {
+        self.arguments.push(argument);
         self
     }
 
@@ -88,6 +96,8 @@ pub(crate) struct Aivonx {
     folder: tempfile::TempDir,
     pub(crate) addr: SocketAddr,
     pub(crate) ops: SocketAddr,
+    /// The TLS listener, where there is one.
+    pub(crate) tls: Option<SocketAddr>,
     lines: Arc<Mutex<Vec<Value>>>,
     log: Arc<Mutex<String>>,
     ended: bool,
@@ -108,6 +118,7 @@ impl Aivonx {
                 "--fleet",
             ])
             .arg(&fleet)
+            .args(setup.arguments)
             .envs(setup.env)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -146,6 +157,7 @@ impl Aivonx {
             folder,
             addr: address("proxy"),
             ops: address("ops"),
+            tls: listening["tls"].as_str().map(|tls| tls.parse().unwrap()),
             lines,
             log,
             ended: false,

@@ -1,0 +1,132 @@
+//! The hand-over to a new process: nobody is refused, nothing is cut.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::node;
+use crate::support::{Client, End, H2, Setup, chat, get, json_post, until};
+
+const STREAMS: usize = 200;
+
+fn setup(sim: &aivonx_sim::SimNode, folder: &std::path::Path) -> Setup {
+    let socket = folder.join("upgrade.sock").display().to_string();
+    Setup::nodes_with(&[sim], ", slots: 1000", "").set("UPGRADE_SOCKET", &socket)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_cut() {
+    let (sim, folder) = (node().await, tempfile::tempdir().unwrap());
+    let mut old = setup(&sim, folder.path()).start().await;
+    let addr = old.addr;
+    // two hundred streams of several seconds, a quarter of them over HTTP/2
+    let body = chat("tiny", 300, true);
+    let h2 = H2::plain(addr).await;
+    let mut streams = tokio::task::JoinSet::new();
+    let begun = Arc::new(AtomicUsize::new(0));
+    for number in 0..STREAMS {
+        let (h2, begun, body) = (h2.clone(), Arc::clone(&begun), body.clone());
+        streams.spawn(async move {
+            if number % 4 == 0 {
+                let head = h2.head(http::Method::POST, "/api/chat");
+                let stream = h2.open(head, &[body.as_bytes()]).await.unwrap();
+                begun.fetch_add(1, Ordering::Relaxed);
+                return stream.rest().await;
+            }
+            let mut client = Client::connect(addr).await;
+            client.send(json_post(addr, "/api/chat", &body)).await;
+            let mut answer = client.head().await.unwrap();
+            begun.fetch_add(1, Ordering::Relaxed);
+            while client.chunk(&mut answer).await {}
+            answer
+        });
+    }
+    until("all streams have begun", || async {
+        begun.load(Ordering::Relaxed) == STREAMS
+    })
+    .await;
+    // and two hundred new requests a second
+    let stop = Arc::new(AtomicBool::new(false));
+    let steady = tokio::spawn({
+        let stop = Arc::clone(&stop);
+        async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            let mut requests = tokio::task::JoinSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                tick.tick().await;
+                requests.spawn(async move { get(addr, "/api/version").await.status });
+            }
+            requests.join_all().await
+        }
+    });
+    // one connection that is used now and then
+    let mut kept = Client::connect(addr).await;
+    let request = "GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    kept.send(request).await;
+    assert_eq!(kept.response().await.status, 200);
+
+    let new = tokio::spawn(setup(&sim, folder.path()).argument("--upgrade").start());
+    old.signal(Signal::SIGQUIT);
+    let new = new.await.unwrap();
+    assert_eq!((new.addr, new.ops), (addr, old.ops), "the same sockets");
+
+    until("the old one drains", || async {
+        old.log().contains("draining")
+    })
+    .await;
+    kept.send(request).await;
+    let answer = kept.response().await;
+    assert_eq!(answer.status, 200, "an idle connection is served once more");
+    assert_eq!(answer.header("connection"), Some("close"));
+    while let Some(answer) = streams.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.end), (200, End::Complete));
+        assert_eq!(answer.lines().last().unwrap()["done"], true);
+    }
+    assert_eq!(old.ends().await, Some(0));
+    stop.store(true, Ordering::Relaxed);
+    let statuses = steady.await.unwrap();
+    assert!(statuses.len() > 200, "{}", statuses.len());
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(get(addr, "/").await.status, 200);
+    assert!(!folder.path().join("upgrade.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_that_does_not_get_there_leaves_the_old_one_serving() {
+    let (sim, folder) = (node().await, tempfile::tempdir().unwrap());
+    let old = setup(&sim, folder.path()).start().await;
+    // somebody who takes the sockets and goes away
+    let path = folder.path().join("upgrade.sock");
+    let place = tokio::net::UnixListener::bind(&path).unwrap();
+    old.signal(Signal::SIGQUIT);
+    drop(place.accept().await.unwrap());
+    until("the log tells", || async {
+        old.log().contains("this process goes on")
+    })
+    .await;
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(get(old.addr, "/").await.status, 200);
+    // a second try
+    let new = tokio::spawn(setup(&sim, folder.path()).argument("--upgrade").start());
+    let mut old = old;
+    old.signal(Signal::SIGQUIT);
+    let new = new.await.unwrap();
+    assert_eq!(old.ends().await, Some(0));
+    assert_eq!(get(new.addr, "/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_under_way_does_not_keep_sigterm_from_ending_it() {
+    let (sim, folder) = (node().await, tempfile::tempdir().unwrap());
+    let mut old = setup(&sim, folder.path()).start().await;
+    old.signal(Signal::SIGQUIT); // nobody comes
+    old.signal(Signal::SIGTERM);
+    until("no new connection is taken", || async {
+        tokio::net::TcpStream::connect(old.addr).await.is_err()
+    })
+    .await;
+    assert_eq!(old.ends().await, Some(0));
+}
