@@ -58,12 +58,17 @@ pub enum StartError {
 /// What must hold between the configuration and the fleet document.
 pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
     let listen = config.listen.proxy;
-    if listen.ip().is_loopback() || doc.anonymous == Anonymous::Always {
+    let someone = match &doc.anonymous {
+        Anonymous::Always => true,
+        Anonymous::Networks(networks) => !networks.is_empty(),
+        Anonymous::Loopback | Anonymous::Never => false,
+    };
+    if listen.ip().is_loopback() || someone || !doc.keys.is_empty() {
         return Ok(());
     }
     Err(StartError::Config(format!(
-        "proxy.listen is {listen}, beyond loopback, and API keys are not built yet: write `anonymous: always` in the \
-         fleet file if everybody who can connect may use the fleet, or listen on 127.0.0.1"
+        "proxy.listen is {listen}, beyond loopback, and nobody there may use the fleet: add `keys` to the fleet file, \
+         or networks under `anonymous`, or `anonymous: always` if everybody who can connect may; or listen on 127.0.0.1"
     )))
 }
 
@@ -111,7 +116,6 @@ impl Bound {
             fleet: Arc::clone(&parts.fleet),
             metrics: Arc::clone(&parts.metrics),
             changed: parts.changed.clone(),
-            is_exposed: !proxy_address.ip().is_loopback(),
         });
         let text = std::fs::read_to_string(&file.path).ok();
         file.apply(self.doc);
@@ -190,6 +194,7 @@ impl Parts {
             balancer: Arc::clone(&self.balancer),
             connections: Arc::new(Connections::default()),
             limits: Arc::clone(&self.limits),
+            trusted_proxies: config.trusted_proxies.clone(),
             origin: OriginPolicy::new(self.listen, hostname.to_ascii_lowercase()),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),

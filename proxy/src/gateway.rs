@@ -1,7 +1,8 @@
 //! The way of a request through the data plane: Pingora's hooks, each naming steps that stand in
-//! the modules below. `ctx` is what one request carries, `answer` what the proxy answers itself,
+//! the modules below. `ctx` is what one request carries, `admit` says who may, `answer` what the proxy answers itself,
 //! `attempt` one try at one node, `failure` what an error means, `finish` the last account.
 
+mod admit;
 mod answer;
 mod attempt;
 mod ctx;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use aivonx_shared::config::TimeoutConfig;
 use async_trait::async_trait;
 use bytes::Bytes;
+use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, HttpPeer};
@@ -38,6 +40,8 @@ pub(crate) struct Gateway {
     pub(crate) connections: Arc<Connections>,
     pub(crate) limits: Arc<BodyLimits>,
     pub(crate) origin: OriginPolicy,
+    /// Whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLogger,
     pub(crate) timeouts: TimeoutConfig,
@@ -95,6 +99,7 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.read_body(session, ctx).await?;
+        self.permit(session, ctx)?;
         Ok(false)
     }
 
@@ -128,7 +133,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
-        Self::to_node(head, ctx)
+        self.to_node(head, ctx)
     }
 
     async fn request_body_filter(

@@ -14,21 +14,27 @@ pub(crate) use version::lowest_version;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aivonx_shared::fleet_doc::Cloud;
 use aivonx_shared::model_name::ModelKey;
 
+use crate::fleet::access::Grant;
 use crate::fleet::inventory::Listed;
 use crate::fleet::{Node, Snapshot};
 
 /// What every node in service lists, newest instant first; of one model the newest entry stands,
-/// with all nodes that list it. Models that may not be sent to a node are not listed for it.
+/// with all nodes that list it. Models that may not be sent to a node are not listed for it, and
+/// those that the caller may not use not at all.
 fn merged(
     snapshot: &Snapshot,
+    grant: Option<&Grant>,
     lists: impl Fn(&Node) -> Arc<Vec<Listed>>,
 ) -> Vec<(Listed, Vec<String>)> {
     let mut by_key: HashMap<ModelKey, (Listed, Vec<String>)> = HashMap::new();
     for node in snapshot.nodes().iter().filter(|node| node.in_service()) {
         for listed in lists(node).iter() {
-            if !node.doc().models.allow(&listed.key) {
+            let denied = listed.is_stub() && snapshot.cloud() == Cloud::Deny;
+            let hidden = grant.is_some_and(|grant| !grant.allows(&listed.key));
+            if denied || hidden || !node.doc().models.allow(&listed.key) {
                 continue;
             }
             match by_key.get_mut(&listed.key) {

@@ -6,6 +6,7 @@
 
 mod env;
 mod lines;
+mod networks;
 mod proxy;
 mod reader;
 mod units;
@@ -18,6 +19,7 @@ pub use proxy::{
 pub use reader::{Problem, Problems};
 
 pub(crate) use lines::Lines;
+pub(crate) use networks::{network, networks, not_a_network};
 pub(crate) use reader::Reader;
 
 /// Parses YAML text to a value tree; a syntax error becomes one problem with its line.

@@ -2,12 +2,18 @@
 //! plane publishes. Reading it reports every problem at once; a document with problems never
 //! replaces the one in force.
 
+mod anonymous;
+mod cloud;
+mod keys;
+mod limits;
 mod node_url;
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde_yaml::Value;
-
+pub use anonymous::{Anonymous, NetworkDoc};
+pub use cloud::Cloud;
+pub use keys::{ANONYMOUS, KeyDigest, KeyDoc, Scopes};
+pub use limits::{Limits, Rate};
 pub use node_url::{NodeUrl, Scheme, UrlError};
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
@@ -18,12 +24,18 @@ use crate::model_name::{ModelKey, ModelPattern};
 pub const DEFAULT_SLOTS: u32 = 1;
 
 /// A validated fleet document.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FleetDoc {
     /// The order among candidates.
     pub strategy: Strategy,
     /// Who may use the fleet without a key.
     pub anonymous: Anonymous,
+    /// Who may use it with one.
+    pub keys: Vec<KeyDoc>,
+    /// What becomes of the streams of a key that is taken out.
+    pub on_revoke: OnRevoke,
+    /// Whether requests may leave the house.
+    pub cloud: Cloud,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
 }
@@ -48,14 +60,14 @@ impl Strategy {
     }
 }
 
-/// Who may use the fleet without a key (design.md D8).
+/// What becomes of the streams of a key that is taken out of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Anonymous {
-    /// Clients on this machine only.
+pub enum OnRevoke {
+    /// They run to their end.
     #[default]
-    Loopback,
-    /// Everybody who can connect; has to be written down.
-    Always,
+    Finish,
+    /// They end with an error.
+    End,
 }
 
 /// One node of a fleet document.
@@ -112,6 +124,7 @@ impl FleetDoc {
 
 fn read_doc(root: &Reader<'_>) -> FleetDoc {
     let mut names = HashSet::new();
+    let mut ids = HashSet::new();
     let nodes: Vec<_> = root
         .list("nodes")
         .iter()
@@ -124,20 +137,17 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
     }
     let doc = FleetDoc {
         strategy: read_strategy(root),
-        anonymous: read_anonymous(root),
+        anonymous: anonymous::read_anonymous(root, &mut ids),
+        keys: keys::read_keys(root, &mut ids),
+        on_revoke: read_on_revoke(root),
+        cloud: cloud::read_cloud(root),
         nodes,
     };
-    for (key, what) in [
-        ("keys", "API keys are"),
-        ("aliases", "model aliases are"),
-        ("cloud", "rules for cloud models are"),
-    ] {
-        if root.value(key).is_some() {
-            root.complain(
-                key,
-                &format!("{what} not built yet in this version; remove this key"),
-            );
-        }
+    if root.value("aliases").is_some() {
+        root.complain(
+            "aliases",
+            "model aliases are not built yet in this version; remove this key",
+        );
     }
     root.finish();
     doc
@@ -157,23 +167,16 @@ fn read_strategy(root: &Reader<'_>) -> Strategy {
     }
 }
 
-fn read_anonymous(root: &Reader<'_>) -> Anonymous {
-    match root.value("anonymous").map(Value::as_str) {
-        None | Some(Some("loopback")) => Anonymous::Loopback,
-        Some(Some("always")) => Anonymous::Always,
-        Some(Some("never")) => {
+fn read_on_revoke(root: &Reader<'_>) -> OnRevoke {
+    match root.get::<String>("on_revoke").as_deref() {
+        None | Some("finish") => OnRevoke::Finish,
+        Some("end") => OnRevoke::End,
+        Some(other) => {
             root.complain(
-                "anonymous",
-                "`never` needs API keys, which are not built yet; write loopback or always",
+                "on_revoke",
+                &format!("`{other}` is no choice; write finish or end"),
             );
-            Anonymous::Loopback
-        }
-        Some(_) => {
-            root.complain(
-                "anonymous",
-                "must be loopback or always (lists of networks are not built yet)",
-            );
-            Anonymous::Loopback
+            OnRevoke::Finish
         }
     }
 }
@@ -221,23 +224,25 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
 }
 
 fn read_rules(at: &Reader<'_>) -> ModelRules {
-    let read = |key| {
-        let texts: Vec<String> = at.or(key, Vec::new());
-        texts
-            .iter()
-            .filter_map(|text| {
-                ModelPattern::parse(text)
-                    .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
-                    .ok()
-            })
-            .collect()
-    };
     let rules = ModelRules {
-        include: read("include"),
-        exclude: read("exclude"),
+        include: read_patterns(at, "include"),
+        exclude: read_patterns(at, "exclude"),
     };
     at.finish();
     rules
+}
+
+/// The model patterns of the list at `key`.
+fn read_patterns(at: &Reader<'_>, key: &'static str) -> Vec<ModelPattern> {
+    let texts: Vec<String> = at.or(key, Vec::new());
+    texts
+        .iter()
+        .filter_map(|text| {
+            ModelPattern::parse(text)
+                .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
+                .ok()
+        })
+        .collect()
 }
 
 fn number(at: &Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {
@@ -295,7 +300,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_line() {
-        let text = "strategy: fastest\nnodes:\n  - name: a\n    url: 10.0.0.1\n  - name: a\n    url: http://h:1\n    weight: 0\n    wieght: 2\n  - {}\nkeys: []\n";
+        let text = "strategy: fastest\nnodes:\n  - name: a\n    url: 10.0.0.1\n  - name: a\n    url: http://h:1\n    weight: 0\n    wieght: 2\n  - {}\ncloud: maybe\n";
         let problems = FleetDoc::from_yaml(text).unwrap_err();
         let seen: Vec<_> = problems
             .iter()
@@ -311,7 +316,7 @@ mod tests {
                 ("nodes[1].wieght", 8),
                 ("nodes[2]", 9),
                 ("nodes[2]", 9),
-                ("keys", 10),
+                ("cloud", 10),
             ],
             "{problems}"
         );

@@ -64,6 +64,8 @@ pub(crate) struct NodeState {
 pub(crate) struct Held {
     pub(crate) key: ModelKey,
     pub(crate) state: Arc<ModelState>,
+    /// Whether the node only passes requests for it on to ollama.com.
+    pub(crate) is_stub: bool,
 }
 
 impl Node {
@@ -198,6 +200,7 @@ impl NodeState {
         let held = list.iter().map(|listed| Held {
             key: listed.key.clone(),
             state: self.model(&listed.key),
+            is_stub: listed.is_stub(),
         });
         self.held.store(Arc::new(held.collect()));
         self.inventory.store(Arc::new(list));

@@ -1,13 +1,14 @@
 //! The immutable picture that a request works with: the nodes, and which of them hold a model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use aivonx_shared::fleet_doc::{FleetDoc, Strategy};
+use aivonx_shared::fleet_doc::{Cloud, FleetDoc, Strategy};
 use aivonx_shared::model_name::{ModelKey, Source};
 use parking_lot::Mutex;
 
 use super::Node;
+use super::access::Access;
 use super::model_state::ModelState;
 use super::residents::Residents;
 
@@ -23,6 +24,7 @@ impl ModelId {
 /// The fleet at one moment. Live state hangs on its nodes.
 pub(crate) struct Snapshot {
     doc: Arc<FleetDoc>,
+    access: Arc<Access>,
     revision: u64,
     nodes: Vec<Arc<Node>>,
     models: HashMap<ModelKey, Arc<ModelEntry>>,
@@ -30,6 +32,8 @@ pub(crate) struct Snapshot {
     /// By the spellings that clients use most, so that these need no parsing.
     by_spelling: HashMap<Box<str>, Arc<ModelEntry>>,
     any: Arc<ModelEntry>,
+    /// Cloud models that nodes list as if they had them, while they are denied.
+    stubs: HashSet<ModelKey>,
 }
 
 /// One model and who holds it.
@@ -71,13 +75,14 @@ impl ModelEntry {
 }
 
 impl Snapshot {
-    pub(super) fn empty(doc: Arc<FleetDoc>) -> Self {
-        Self::build(doc, Vec::new(), 0, &mut HashMap::new())
+    pub(super) fn empty(doc: Arc<FleetDoc>, access: Arc<Access>) -> Self {
+        Self::build(doc, access, Vec::new(), 0, &mut HashMap::new())
     }
 
     /// Indexes the wanted nodes by the models they have and may be sent.
     pub(super) fn build(
         doc: Arc<FleetDoc>,
+        access: Arc<Access>,
         nodes: Vec<Arc<Node>>,
         revision: u64,
         ids: &mut HashMap<ModelKey, ModelId>,
@@ -86,14 +91,15 @@ impl Snapshot {
         let mut wanted: Vec<_> = nodes.iter().filter(|node| node.is_wanted()).collect();
         wanted.sort_by_key(|node| node.serial());
         let mut holders: Vec<(Option<ModelKey>, Vec<Holder>)> = Vec::new();
+        let mut stubs = HashSet::new();
         for node in &wanted {
             let rules = &node.doc().models;
-            for held in node
-                .state()
-                .held()
-                .iter()
-                .filter(|held| rules.allow(&held.key))
-            {
+            let held = node.state().held();
+            for held in held.iter().filter(|held| rules.allow(&held.key)) {
+                if held.is_stub && doc.cloud == Cloud::Deny {
+                    stubs.insert(held.key.clone());
+                    continue;
+                }
                 let id = id_of(ids, &held.key).0 as usize;
                 if holders.len() <= id {
                     holders.resize_with(id + 1, Default::default);
@@ -132,13 +138,30 @@ impl Snapshot {
         let any = ModelEntry::new(ModelId::ANY, "", any);
         Self {
             doc,
+            access,
             revision,
             nodes,
             models,
             by_id,
             by_spelling,
             any: Arc::new(any),
+            stubs,
         }
+    }
+
+    /// Who may use the fleet.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether requests may leave the house.
+    pub(crate) fn cloud(&self) -> Cloud {
+        self.doc.cloud
+    }
+
+    /// Whether a model that nobody holds is listed as a cloud model by some node.
+    pub(crate) fn is_stub(&self, key: &str) -> bool {
+        self.stubs.contains(key)
     }
 
     /// Grows with every document taken over.

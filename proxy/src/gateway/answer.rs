@@ -72,13 +72,16 @@ impl Gateway {
             redirect(session, ctx, status, &to).await?;
             return Ok(true);
         }
+        let identified = self.identify(session, ctx);
         if !self.check_origin(session, ctx).await? {
             return Ok(true);
         }
+        self.admit(session, ctx, identified).await?;
         if matches!(ctx.route, Route::Node(_)) {
             return Ok(false);
         }
         let snapshot = self.fleet.load_full();
+        let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
         let answer = match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
             Route::Version => match self
@@ -89,10 +92,10 @@ impl Gateway {
                 Some(version) => Local::json(serde_json::json!({ "version": version }).to_string()),
                 None => return Err(failure::rejected(Rejection::NoNode)),
             },
-            Route::Tags => Local::json(merge::tags(&snapshot)),
-            Route::Ps => Local::json(merge::ps(&snapshot)),
-            Route::Models => Local::new(200, JSON, merge::models(&snapshot)),
-            Route::Model(id) => match merge::model(&snapshot, id) {
+            Route::Tags => Local::json(merge::tags(&snapshot, grant)),
+            Route::Ps => Local::json(merge::ps(&snapshot, grant)),
+            Route::Models => Local::new(200, JSON, merge::models(&snapshot, grant)),
+            Route::Model(id) => match merge::model(&snapshot, grant, id) {
                 Ok(body) => Local::new(200, JSON, body),
                 Err(name) => {
                     let body = Dialect::OpenAi.error_body(
@@ -103,6 +106,7 @@ impl Gateway {
                     Local::new(404, JSON, format!("{body}\n"))
                 }
             },
+            Route::Blocked(path) => return Err(failure::rejected(Rejection::Blocked(path))),
             Route::NotBuilt(path) => return Err(failure::rejected(Rejection::NotBuilt(path))),
             Route::Options(methods) | Route::WrongMethod(methods) => Local {
                 allow: Some(methods),
@@ -126,7 +130,16 @@ impl Gateway {
         let host =
             text(header::HOST).or_else(|| head.uri.authority().map(http::uri::Authority::as_str));
         let (origin, options) = (text(header::ORIGIN), head.method == http::Method::OPTIONS);
-        let verdict = self.origin.judge(host.unwrap_or(""), origin);
+        let has_key = ctx
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.grant.is_key());
+        let verdict = if has_key {
+            self.origin.judge_origin(host.unwrap_or(""), origin)
+        } else {
+            self.origin
+                .judge(host.unwrap_or(""), origin, ctx.client.local)
+        };
         let allow = match ctx.route {
             Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),
             _ => None,
@@ -166,7 +179,7 @@ impl Gateway {
 
     /// Reads a short body that nobody asked for, as Go's server does before it answers. A longer
     /// one, and one that the client holds back until it is told to go on, end the connection.
-    async fn pass_over_body(&self, session: &mut Session) {
+    pub(super) async fn pass_over_body(&self, session: &mut Session) {
         let headers = &session.req_header().headers;
         let body = &session.downstream_session;
         let length = body.get_header(header::CONTENT_LENGTH);
@@ -248,6 +261,8 @@ pub(super) struct Local {
     pub(super) allow: Option<&'static str>,
     pub(super) preflight: bool,
     pub(super) retry_after: Option<u64>,
+    /// Whether the answer says how to present a key.
+    pub(super) challenge: bool,
 }
 
 impl Local {
@@ -271,6 +286,7 @@ impl Local {
             allow: None,
             preflight: false,
             retry_after: None,
+            challenge: false,
         }
     }
 
@@ -282,6 +298,7 @@ impl Local {
             .error_body(status, &rejection.to_string(), &ctx.id);
         Self {
             retry_after: rejection.retry_after(),
+            challenge: status == 401,
             ..Self::new(status, JSON_UTF8, body)
         }
     }
@@ -306,6 +323,10 @@ pub(super) async fn respond(
     }
     if let Some(content_type) = answer.content_type {
         head.insert_header(header::CONTENT_TYPE, content_type)?;
+    }
+    if answer.challenge {
+        // not Basic, though it is taken: browsers would ask people for a password
+        head.insert_header(header::WWW_AUTHENTICATE, "Bearer realm=\"aivonx\"")?;
     }
     if let Some(seconds) = answer.retry_after {
         head.insert_header("Retry-After", seconds)?;

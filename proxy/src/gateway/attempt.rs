@@ -92,7 +92,10 @@ impl Gateway {
         } else {
             self.timeouts.answer
         };
-        let attempt = Arc::new(Attempt::new(connection, first_byte, self.timeouts.idle));
+        let grant = ctx.caller.as_ref().map(|caller| &caller.grant);
+        let grant = grant.filter(|grant| grant.is_key()).cloned();
+        let attempt = Attempt::new(connection, first_byte, self.timeouts.idle).granted(grant);
+        let attempt = Arc::new(attempt);
         if let Some(permit) = &mut ctx.permit {
             permit.interrupt_with(Arc::clone(&attempt) as _);
         }
@@ -100,8 +103,10 @@ impl Gateway {
     }
 
     /// Makes the client's head fit for the node.
-    pub(super) fn to_node(head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    pub(super) fn to_node(&self, head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
         let Some(node) = &ctx.node else { return Ok(()) };
+        let snapshot = self.fleet.load();
+        headers::strip(head, |name| snapshot.access().is_user_header(name));
         headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)
     }
 

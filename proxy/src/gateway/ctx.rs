@@ -8,8 +8,11 @@ use http::HeaderValue;
 
 use super::Here;
 use crate::fleet::Permit;
+use crate::fleet::limiter::Open;
 use crate::fleet::permit::Suspect;
+use crate::request::auth::Caller;
 use crate::request::body::Body;
+use crate::request::client::ClientAddress;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
 use crate::request::route::{NodeRoute, Route};
@@ -26,6 +29,12 @@ pub(crate) struct RequestCtx {
     pub(super) id_value: HeaderValue,
     pub(super) route: Route,
     pub(super) dialect: Dialect,
+    /// Where the client is.
+    pub(super) client: ClientAddress,
+    /// Who asks, where the fleet knows it.
+    pub(super) caller: Option<Caller>,
+    /// Its place among the caller's open requests, where these are limited.
+    pub(super) open: Option<Open>,
     /// The origin that may read the answer, where it is another one.
     pub(super) origin: Option<HeaderValue>,
     /// What the body said.
@@ -65,6 +74,9 @@ impl RequestCtx {
             id_value: HeaderValue::from_static(""),
             route: Route::NotFound,
             dialect: Dialect::Ollama,
+            client: ClientAddress::default(),
+            caller: None,
+            open: None,
             origin: None,
             found: None,
             resolved: Resolved::default(),

@@ -125,6 +125,7 @@ impl Gateway {
                 ctx.last_failure = Some(format!("node {name} stopped answering"));
                 Some("node_down")
             }
+            Some(Why::Revoked) => None,
             Some(Why::FirstByte | Why::Idle) => {
                 if let Some(permit) = &mut ctx.permit {
                     permit.runner_failed(now);
@@ -188,6 +189,7 @@ impl Gateway {
     fn rejection_from(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
         let node = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ctx.attempt.as_ref().and_then(|attempt| attempt.why()) {
+            Some(Why::Revoked) => Rejection::KeyRevoked,
             Some(Why::FirstByte | Why::Idle) => {
                 let waited = if ctx.resolved.stream {
                     self.timeouts.first_byte
@@ -215,7 +217,13 @@ impl Gateway {
             .unwrap_or("")
             .to_owned();
         let node = ctx.node.as_ref().map_or("", |node| node.name());
-        let message = format!("the answer of node {node} broke off");
+        let why = ctx.attempt.as_ref().and_then(|attempt| attempt.why());
+        let message = if why == Some(Why::Revoked) {
+            ctx.outcome = Some("key_revoked");
+            Rejection::KeyRevoked.to_string()
+        } else {
+            format!("the answer of node {node} broke off")
+        };
         let last = ctx
             .dialect
             .stream_error(&content_type, &message, ctx.tail.is_mid_line());

@@ -9,7 +9,7 @@ use super::Gateway;
 use super::ctx::RequestCtx;
 use crate::request::route::Route;
 use crate::telemetry::access_log::{AccessLine, timestamp};
-use crate::telemetry::metrics::Finished;
+use crate::telemetry::metrics::{Finished, Metrics};
 use crate::telemetry::series::SeriesKey;
 use crate::upstream::retry::{Judgement, names_the_runner};
 use crate::upstream::usage::Tokens;
@@ -37,6 +37,7 @@ impl Gateway {
         let serial = node.as_ref().map_or(0, |node| node.serial());
         let node = node.as_ref().map_or("", |node| node.name());
         let duration = now - ctx.began;
+        let (key, user) = Self::count_caller(&self.metrics, ctx, tokens);
         self.metrics.finished(&Finished {
             key: SeriesKey {
                 route: ctx.route.label(),
@@ -72,11 +73,29 @@ impl Gateway {
                 bytes_out: ctx.tail.total,
                 tokens_prompt: tokens.prompt,
                 tokens_output: tokens.output,
+                key,
+                user,
             });
         }
         ctx.permit = None;
         ctx.attempt = None;
+        ctx.open = None;
         ctx.here = None;
+    }
+
+    /// Counts what needs a caller under its id; gives the id and the user that it named.
+    fn count_caller<'a>(
+        metrics: &Metrics,
+        ctx: &'a RequestCtx,
+        tokens: Tokens,
+    ) -> (&'a str, &'a str) {
+        let caller = ctx.caller.as_ref();
+        let caller = caller.filter(|_| ctx.route.scope(ctx.dialect).is_some());
+        let Some(caller) = caller else {
+            return ("", "");
+        };
+        metrics.called(&caller.grant.id, tokens);
+        (&caller.grant.id, caller.user().unwrap_or(""))
     }
 
     /// A 500 that was relayed, or an error line within a stream, speaks against the runner only

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::merged;
 use crate::fleet::Snapshot;
+use crate::fleet::access::Grant;
 use crate::fleet::inventory::Listed;
 
 /// The list, newest first; Ollama's `null` where there is no model. Ends in a newline as Ollama's.
-pub(crate) fn models(snapshot: &Snapshot) -> String {
-    let data: Vec<Value> = inventory(snapshot)
+pub(crate) fn models(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
+    let data: Vec<Value> = inventory(snapshot, grant)
         .iter()
         .map(|listed| {
             object(
@@ -31,11 +32,15 @@ pub(crate) fn models(snapshot: &Snapshot) -> String {
 }
 
 /// One model under the id it was asked by, or `Err` with the name to say "not found" of.
-pub(crate) fn model(snapshot: &Snapshot, id: &str) -> Result<String, String> {
+pub(crate) fn model(
+    snapshot: &Snapshot,
+    grant: Option<&Grant>,
+    id: &str,
+) -> Result<String, String> {
     let Ok((name, _)) = ModelName::parse_with_source(id) else {
         return Err(id.to_owned());
     };
-    let found = inventory(snapshot)
+    let found = inventory(snapshot, grant)
         .into_iter()
         .find(|listed| listed.key == *name.key());
     found
@@ -43,9 +48,9 @@ pub(crate) fn model(snapshot: &Snapshot, id: &str) -> Result<String, String> {
         .ok_or_else(|| name.display().to_owned())
 }
 
-fn inventory(snapshot: &Snapshot) -> Vec<Listed> {
+fn inventory(snapshot: &Snapshot, grant: Option<&Grant>) -> Vec<Listed> {
     let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
-    merged(snapshot, lists)
+    merged(snapshot, grant, lists)
         .into_iter()
         .map(|(listed, _)| listed)
         .collect()

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::merged;
 use crate::fleet::Snapshot;
+use crate::fleet::access::Grant;
 
 /// The body: every model that is resident somewhere, the one that stays longest first, with
 /// `running_on` added: the nodes that have it loaded.
-pub(crate) fn ps(snapshot: &Snapshot) -> String {
+pub(crate) fn ps(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
     let lists = |node: &crate::fleet::Node| node.state().residency().clone();
-    let models: Vec<Value> = merged(snapshot, lists)
+    let models: Vec<Value> = merged(snapshot, grant, lists)
         .into_iter()
         .map(|(mut listed, nodes)| {
             listed.entry.insert("running_on".into(), json!(nodes));

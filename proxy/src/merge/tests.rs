@@ -35,7 +35,7 @@ fn fleet() -> Arc<Snapshot> {
 
 #[test]
 fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
-    let body: Value = serde_json::from_str(&tags(&fleet())).unwrap();
+    let body: Value = serde_json::from_str(&tags(&fleet(), None)).unwrap();
     let seen: Vec<_> = body["models"]
         .as_array()
         .unwrap()
@@ -53,14 +53,14 @@ fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
 
 #[test]
 fn ps_says_where_a_model_runs() {
-    let body: Value = serde_json::from_str(&ps(&fleet())).unwrap();
+    let body: Value = serde_json::from_str(&ps(&fleet(), None)).unwrap();
     assert_eq!(body["models"][0]["running_on"], json!(["a", "b"]));
     assert_eq!(body["models"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn the_models_of_v1_have_openai_shape() {
-    let body = models(&fleet());
+    let body = models(&fleet(), None);
     assert!(body.ends_with("}\n"));
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -68,13 +68,13 @@ fn the_models_of_v1_have_openai_shape() {
         json!({"id":"x:latest","object":"model","created":1_767_308_400,"owned_by":"library"})
     );
     assert_eq!(
-        model(&fleet(), "X").unwrap(),
+        model(&fleet(), None, "X").unwrap(),
         "{\"id\":\"X\",\"object\":\"model\",\"created\":1767308400,\"owned_by\":\"library\"}\n"
     );
-    assert_eq!(model(&fleet(), "nosuch"), Err("nosuch:latest".into()));
+    assert_eq!(model(&fleet(), None, "nosuch"), Err("nosuch:latest".into()));
     let empty = Fleet::new(ProxyConfig::defaults().breaker);
     assert_eq!(
-        models(&empty.load_full()),
+        models(&empty.load_full(), None),
         "{\"object\":\"list\",\"data\":null}\n"
     );
 }

@@ -358,6 +358,11 @@ impl Body {
         Ok(())
     }
 
+    /// Whether the body streams on and another model in it would end the request.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Whether the whole body can be sent to another node.
     pub(crate) fn can_replay(&self, session: &mut Session) -> bool {
         !self.streamed

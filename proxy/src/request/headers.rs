@@ -56,23 +56,27 @@ fn escapes_are_whole(path: &[u8]) -> bool {
         .all(|rest| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
-/// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
+/// Takes out what no node shall see; `is_private` names more of it.
+pub(crate) fn strip(head: &mut RequestHeader, is_private: impl Fn(&str) -> bool) {
+    // nearly always there is none: looking at the few that came is cheaper than removing each
+    let stripped: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| STRIPPED.contains(&name.as_str()) || is_private(name.as_str()))
+        .cloned()
+        .collect();
+    for name in stripped {
+        head.remove_header(&name);
+    }
+}
+
+/// Makes a client's head, once stripped, fit for a node: its own authority as `Host`, its base path in front.
 pub(crate) fn to_node(
     head: &mut RequestHeader,
     authority: &HeaderValue,
     base: &str,
     request_id: &HeaderValue,
 ) -> Result<()> {
-    // nearly always there is none: looking at the few that came is cheaper than removing each
-    let stripped: Vec<_> = head
-        .headers
-        .keys()
-        .filter(|name| STRIPPED.contains(&name.as_str()))
-        .cloned()
-        .collect();
-    for name in stripped {
-        head.remove_header(&name);
-    }
     head.insert_header("Host", authority.clone())?;
     head.insert_header("x-request-id", request_id.clone())?;
     if !base.is_empty() {

@@ -43,18 +43,26 @@ impl OriginPolicy {
         }
     }
 
-    /// Judges a request. The origin comes first, as in Ollama.
-    pub(crate) fn judge(&self, host: &str, origin: Option<&str>) -> Verdict {
-        let cors = match origin {
+    /// Judges a request without a key; `local` says that its client is on this machine. The origin
+    /// comes first, as in Ollama.
+    pub(crate) fn judge(&self, host: &str, origin: Option<&str>, local: bool) -> Verdict {
+        let verdict = self.judge_origin(host, origin);
+        let checks_host = self.check_host || local;
+        if verdict != Verdict::Forbidden && checks_host && !self.host_allowed(host) {
+            return Verdict::Forbidden;
+        }
+        verdict
+    }
+
+    /// Judges a request whose key shows that no web page made it up: by its origin alone, since a
+    /// browser adds the password of Basic authorization by itself.
+    #[expect(clippy::unused_self, reason = "origins will be configurable")]
+    pub(crate) fn judge_origin(&self, host: &str, origin: Option<&str>) -> Verdict {
+        match origin {
             None | Some("") => Verdict::Plain,
             Some(origin) if is_same(origin, host) => Verdict::Plain,
             Some(origin) if origin_allowed(origin) => Verdict::Cors,
-            Some(_) => return Verdict::Forbidden,
-        };
-        if self.check_host && !self.host_allowed(host) {
-            Verdict::Forbidden
-        } else {
-            cors
+            Some(_) => Verdict::Forbidden,
         }
     }
 
@@ -139,7 +147,7 @@ mod tests {
             "BOX",
             "a.local",
         ] {
-            assert_eq!(policy.judge(host, None), Verdict::Plain, "{host}");
+            assert_eq!(policy.judge(host, None, true), Verdict::Plain, "{host}");
         }
         for host in [
             "ollama.example.com",
@@ -147,11 +155,16 @@ mod tests {
             "localhost.evil.com",
             "[2001:db8::1]:80",
         ] {
-            assert_eq!(policy.judge(host, None), Verdict::Forbidden, "{host}");
+            assert_eq!(policy.judge(host, None, true), Verdict::Forbidden, "{host}");
+            assert_eq!(policy.judge_origin(host, None), Verdict::Plain, "{host}");
         }
+        let exposed = self::policy("0.0.0.0:8000");
+        let judge = |local| exposed.judge("ollama.example.com", None, local);
+        assert_eq!(judge(false), Verdict::Plain);
         assert_eq!(
-            self::policy("0.0.0.0:8000").judge("ollama.example.com", None),
-            Verdict::Plain
+            judge(true),
+            Verdict::Forbidden,
+            "a page in a browser of this machine"
         );
     }
 
@@ -159,7 +172,7 @@ mod tests {
     fn origins_are_checked_everywhere() {
         for listen in ["127.0.0.1:8000", "0.0.0.0:8000"] {
             let policy = policy(listen);
-            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin));
+            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), true);
             assert_eq!(judge("https://chat.example.com"), Verdict::Forbidden);
             assert_eq!(judge("http://localhost:3000"), Verdict::Cors);
             assert_eq!(judge("http://localhostevil"), Verdict::Forbidden);

@@ -43,6 +43,39 @@ pub(crate) enum Rejection {
         /// The timeout.
         waited: Duration,
     },
+    /// The caller has no key, and without one it may not.
+    #[error("an API key is needed: send it as `Authorization: Bearer` or `x-api-key`")]
+    NoKey,
+    /// The key of this id is out of date.
+    #[error("the API key `{0}` has expired")]
+    KeyExpired(String),
+    /// The key was taken out while its request ran.
+    #[error("the API key was revoked")]
+    KeyRevoked,
+    /// The key lacks a scope.
+    #[error("this API key lacks the scope `{0}`")]
+    NoScope(&'static str),
+    /// The caller's list lacks the model.
+    #[error("model '{0}' is not on the list of models that this caller may use")]
+    ModelForbidden(String),
+    /// The caller has a list, and the model cannot be told.
+    #[error("this caller may use some models only, and the model of this request cannot be told")]
+    ModelUnclear,
+    /// A form's model could be overridden from the query.
+    #[error("name the model in the form, not in the query")]
+    ModelInQuery,
+    /// The rate is used up.
+    #[error("too many requests; try again in {}s", seconds(*.0).max(1))]
+    RateLimit(Duration),
+    /// As many requests as may be are open.
+    #[error("too many requests at once: this caller may have {0} open")]
+    Concurrency(u32),
+    /// It would leave the house.
+    #[error("ollama cloud is disabled here: {0} was not sent to any node")]
+    Cloud(String),
+    /// The identity of a node is for nobody.
+    #[error("{0} is not offered: it concerns the identity of a single node")]
+    Blocked(&'static str),
     /// A route that is not built yet.
     #[error("{0} is not built yet in aivonx: ask the node itself")]
     NotBuilt(&'static str),
@@ -72,7 +105,14 @@ impl Rejection {
             }
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SecondModel => StatusCode::BAD_REQUEST,
+            Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
+            Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
+            Self::NoScope(_)
+            | Self::ModelForbidden(_)
+            | Self::ModelUnclear
+            | Self::Cloud(_)
+            | Self::Blocked(_) => StatusCode::FORBIDDEN,
+            Self::RateLimit(_) | Self::Concurrency(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
             Self::FirstByteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NotBuilt(_) => StatusCode::NOT_IMPLEMENTED,
@@ -82,9 +122,9 @@ impl Rejection {
     /// Seconds for `Retry-After`, on every 429 and 503.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Failing(wait) => Some(seconds(*wait).max(1)),
+            Self::Failing(wait) | Self::RateLimit(wait) => Some(seconds(*wait).max(1)),
             Self::NoHealthyNode(_) | Self::NoNode => Some(5),
-            Self::BodyMemory => Some(1),
+            Self::BodyMemory | Self::Concurrency(_) => Some(1),
             _ => None,
         }
     }
@@ -102,6 +142,15 @@ impl Rejection {
             Self::SecondModel => "second_model",
             Self::NodeFailed(_) => "node_failed",
             Self::FirstByteTimeout { .. } => "first_byte_timeout",
+            Self::NoKey => "no_key",
+            Self::KeyExpired(_) => "key_expired",
+            Self::KeyRevoked => "key_revoked",
+            Self::NoScope(_) => "no_scope",
+            Self::ModelForbidden(_) | Self::ModelUnclear | Self::ModelInQuery => "model_forbidden",
+            Self::RateLimit(_) => "rate_limit",
+            Self::Concurrency(_) => "concurrency",
+            Self::Cloud(_) => "cloud",
+            Self::Blocked(_) => "blocked",
             Self::NotBuilt(_) => "not_built",
         }
     }
@@ -112,7 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_503_says_when_to_come_back() {
+    fn every_429_and_503_says_when_to_come_back() {
+        for rejection in [
+            Rejection::RateLimit(Duration::from_millis(1)),
+            Rejection::Concurrency(1),
+        ] {
+            assert_eq!(rejection.status(), 429);
+            assert!(rejection.retry_after().unwrap() >= 1);
+        }
         for rejection in [
             Rejection::NoHealthyNode(Some("m".into())),
             Rejection::Failing(Duration::from_millis(1)),

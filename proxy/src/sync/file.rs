@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aivonx_shared::config::Problems;
-use aivonx_shared::fleet_doc::{Anonymous, FleetDoc};
+use aivonx_shared::fleet_doc::FleetDoc;
 use tokio::sync::watch;
 
 use crate::fleet::Fleet;
@@ -54,8 +54,6 @@ pub(crate) struct FleetFile {
     pub(crate) metrics: Arc<Metrics>,
     /// Told after each change that came into force.
     pub(crate) changed: watch::Sender<u64>,
-    /// Whether clients beyond this machine can connect: then `anonymous: always` must stay.
-    pub(crate) is_exposed: bool,
 }
 
 impl FleetFile {
@@ -95,11 +93,6 @@ impl FleetFile {
 
     fn take(&self, text: &str) {
         match FleetDoc::from_yaml(text) {
-            Ok(doc) if self.is_exposed && doc.anonymous != Anonymous::Always => {
-                self.refuse(
-                    "anonymous: must stay `always` while the proxy listens beyond loopback",
-                );
-            }
             Ok(doc) => self.apply(doc),
             Err(problems) => self.refuse(&problems.to_string()),
         }

@@ -16,7 +16,8 @@ const PLENTY: usize = 64 << 10;
 /// Otherwise it waits this long for more lines to write at once.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// One access line; fields in this order. No prompt, no key, no address of a person.
+/// One access line; fields in this order. No prompt and no secret; a person only where the holder
+/// of a key names its users.
 #[derive(Debug)]
 pub(crate) struct AccessLine<'a> {
     /// When the request's head had come, RFC 3339 in UTC.
@@ -37,6 +38,10 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) bytes_out: u64,
     pub(crate) tokens_prompt: Option<u64>,
     pub(crate) tokens_output: Option<u64>,
+    /// The id of the key or network; empty where there is none.
+    pub(crate) key: &'a str,
+    /// The end user, as the holder of a trusted key names it.
+    pub(crate) user: &'a str,
 }
 
 impl AccessLine<'_> {
@@ -60,6 +65,8 @@ impl AccessLine<'_> {
         json.number(",\"bytes_out\":", Some(self.bytes_out));
         json.number(",\"tokens_prompt\":", self.tokens_prompt);
         json.number(",\"tokens_output\":", self.tokens_output);
+        json.text(",\"key\":", self.key);
+        json.text(",\"user\":", self.user);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -279,6 +286,8 @@ mod tests {
                 bytes_out: 2,
                 tokens_prompt: None,
                 tokens_output: Some(3),
+                key: "webui",
+                user: "",
             });
         }
         log.flush();

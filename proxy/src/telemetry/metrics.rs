@@ -9,7 +9,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::series::{NodeSeries, Series, SeriesCache, SeriesKey};
+use super::series::{KeyCache, KeySeries, NodeSeries, Series, SeriesCache, SeriesKey};
 use crate::fleet::Fleet;
 use crate::upstream::usage::Tokens;
 
@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     first_byte: HistogramVec,
     inflight: IntGaugeVec,
     tokens: IntCounterVec,
+    key_requests: IntCounterVec,
+    key_tokens: IntCounterVec,
     speed: HistogramVec,
     retries: IntCounterVec,
     rejections: IntCounterVec,
@@ -44,6 +46,7 @@ pub(crate) struct Metrics {
     apply_failures: IntGauge,
     body_bytes: IntGauge,
     series: SeriesCache,
+    key_series: KeyCache,
 }
 
 /// One finished request.
@@ -94,6 +97,16 @@ impl Metrics {
                 "Tokens as the nodes counted them; kind is prompt or output.",
                 &["model", "node", "kind"],
             )?,
+            key_requests: families.counters(
+                "key_requests_total",
+                "Requests by the id of their key or network; `anonymous` for others.",
+                &["key"],
+            )?,
+            key_tokens: families.counters(
+                "key_tokens_total",
+                "Tokens by the id of their key or network; kind is prompt or output.",
+                &["key", "kind"],
+            )?,
             speed: families.histograms(
                 "output_tokens_per_second",
                 "Generated tokens a second of generation.",
@@ -140,6 +153,7 @@ impl Metrics {
             )?,
             registry: families.0,
             series: SeriesCache::default(),
+            key_series: KeyCache::default(),
         })
     }
 
@@ -185,6 +199,18 @@ impl Metrics {
                 cold_loads: self.cold_loads.with_label_values(&[model, node]),
             }),
         }
+    }
+
+    /// Counts a finished request under its caller's id.
+    pub(crate) fn called(&self, key: &str, tokens: Tokens) {
+        let series = self.key_series.get(key, || KeySeries {
+            requests: self.key_requests.with_label_values(&[key]),
+            prompt: self.key_tokens.with_label_values(&[key, "prompt"]),
+            output: self.key_tokens.with_label_values(&[key, "output"]),
+        });
+        series.requests.inc();
+        series.prompt.inc_by(tokens.prompt.unwrap_or(0));
+        series.output.inc_by(tokens.output.unwrap_or(0));
     }
 
     /// Counts an attempt that goes to another node.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use crate::fleet::access::Grant;
 use crate::fleet::waiting::{Interrupt, Why};
 
 /// An attempt that is with a node.
@@ -17,6 +18,8 @@ pub(crate) struct Attempt {
     /// When the last byte came, milliseconds after `began`.
     last_byte: AtomicU64,
     why: AtomicU8,
+    /// What the caller's request rests on, where that may be taken away.
+    grant: Option<Arc<Grant>>,
 }
 
 impl Attempt {
@@ -30,7 +33,14 @@ impl Attempt {
             has_byte: AtomicBool::new(false),
             last_byte: AtomicU64::new(0),
             why: AtomicU8::new(0),
+            grant: None,
         }
+    }
+
+    /// Ends with its caller's grant.
+    pub(crate) fn granted(mut self, grant: Option<Arc<Grant>>) -> Self {
+        self.grant = grant;
+        self
     }
 
     /// A byte of the answer came.
@@ -46,7 +56,8 @@ impl Attempt {
             0 => None,
             1 => Some(Why::NodeDown),
             2 => Some(Why::FirstByte),
-            _ => Some(Why::Idle),
+            3 => Some(Why::Idle),
+            _ => Some(Why::Revoked),
         }
     }
 }
@@ -57,6 +68,9 @@ impl Interrupt for Attempt {
     }
 
     fn overdue(&self, now: Instant) -> Option<Why> {
+        if self.grant.as_ref().is_some_and(|grant| grant.is_revoked()) {
+            return Some(Why::Revoked);
+        }
         let age = now.saturating_duration_since(self.began);
         if self.waits() {
             (age > self.first_byte).then_some(Why::FirstByte)

@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::units::{Size, Span};
-use super::{Lines, Overrides, Problems, Reader, parse_yaml};
+use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml};
 
 /// A validated data-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyConfig {
     /// Where clients and operators connect.
     pub listen: ListenConfig,
+    /// Whose word on a client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
@@ -157,6 +160,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
             proxy: address(proxy, "listen", 8000),
             ops: address(proxy, "ops_listen", 8002),
         },
+        trusted_proxies: networks(proxy, "trusted_proxies"),
         fleet: proxy.get("fleet"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
