@@ -134,11 +134,10 @@ impl Gateway {
             .caller
             .as_ref()
             .is_some_and(|caller| caller.grant.is_key());
-        let verdict = if has_key {
+        let verdict = if has_key || (options && origin.is_some()) {
             self.origin.judge_origin(host.unwrap_or(""), origin)
         } else {
-            self.origin
-                .judge(host.unwrap_or(""), origin, ctx.client.local)
+            self.origin.judge(host.unwrap_or(""), origin, &ctx.client)
         };
         let allow = match ctx.route {
             Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),

@@ -151,6 +151,7 @@ mod tests {
     const LOCAL: ClientAddress = ClientAddress {
         ip: Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
         local: true,
+        proxied: false,
     };
 
     fn fleet(more: &str) -> Fleet {

@@ -30,6 +30,8 @@ pub(crate) struct ClientAddress {
     pub(crate) ip: Option<IpAddr>,
     /// Whether the client is on this machine.
     pub(crate) local: bool,
+    /// Whether a trusted proxy stands between.
+    pub(crate) proxied: bool,
 }
 
 impl ClientAddress {
@@ -49,6 +51,7 @@ impl ClientAddress {
         Self {
             ip: Some(peer),
             local: peer.is_loopback() && !forwarded,
+            proxied: false,
         }
     }
 
@@ -64,7 +67,11 @@ impl ClientAddress {
         let mut client = None;
         for part in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
             let Some(ip) = address(part) else {
-                return Self::default(); // what stands left of it may be anybody's
+                // what stands left of it may be anybody's
+                return Self {
+                    proxied: true,
+                    ..Self::default()
+                };
             };
             client = Some(ip);
             if !is_trusted(&ip) {
@@ -75,6 +82,7 @@ impl ClientAddress {
             ip: Some(client.unwrap_or(peer)),
             // another machine's loopback is not ours
             local: peer.is_loopback() && client.is_some_and(|ip| ip.is_loopback()),
+            proxied: true,
         }
     }
 }

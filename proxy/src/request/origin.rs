@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::client::ClientAddress;
+
 /// Who may call, given where the proxy listens.
 #[derive(Debug, Clone)]
 pub(crate) struct OriginPolicy {
@@ -43,19 +45,24 @@ impl OriginPolicy {
         }
     }
 
-    /// Judges a request without a key; `local` says that its client is on this machine. The origin
-    /// comes first, as in Ollama.
-    pub(crate) fn judge(&self, host: &str, origin: Option<&str>, local: bool) -> Verdict {
+    /// Judges a request without a key from `client`. The origin comes first, as in Ollama. A trusted
+    /// proxy has its own names: the host matters behind it only where the client is on this machine.
+    pub(crate) fn judge(
+        &self,
+        host: &str,
+        origin: Option<&str>,
+        client: &ClientAddress,
+    ) -> Verdict {
         let verdict = self.judge_origin(host, origin);
-        let checks_host = self.check_host || local;
+        let checks_host = client.local || (self.check_host && !client.proxied);
         if verdict != Verdict::Forbidden && checks_host && !self.host_allowed(host) {
             return Verdict::Forbidden;
         }
         verdict
     }
 
-    /// Judges a request whose key shows that no web page made it up: by its origin alone, since a
-    /// browser adds the password of Basic authorization by itself.
+    /// Judges by the origin alone: a preflight, as Ollama does, and a request whose key shows that no
+    /// web page made it up, since a browser adds the password of Basic authorization by itself.
     #[expect(clippy::unused_self, reason = "origins will be configurable")]
     pub(crate) fn judge_origin(&self, host: &str, origin: Option<&str>) -> Verdict {
         match origin {
@@ -130,6 +137,12 @@ fn without_port(host: &str) -> &str {
 mod tests {
     use super::*;
 
+    const HERE: ClientAddress = ClientAddress {
+        ip: None,
+        local: true,
+        proxied: false,
+    };
+
     fn policy(listen: &str) -> OriginPolicy {
         OriginPolicy::new(listen.parse().unwrap(), "box".into())
     }
@@ -147,7 +160,7 @@ mod tests {
             "BOX",
             "a.local",
         ] {
-            assert_eq!(policy.judge(host, None, true), Verdict::Plain, "{host}");
+            assert_eq!(policy.judge(host, None, &HERE), Verdict::Plain, "{host}");
         }
         for host in [
             "ollama.example.com",
@@ -155,16 +168,39 @@ mod tests {
             "localhost.evil.com",
             "[2001:db8::1]:80",
         ] {
-            assert_eq!(policy.judge(host, None, true), Verdict::Forbidden, "{host}");
+            assert_eq!(
+                policy.judge(host, None, &HERE),
+                Verdict::Forbidden,
+                "{host}"
+            );
             assert_eq!(policy.judge_origin(host, None), Verdict::Plain, "{host}");
         }
         let exposed = self::policy("0.0.0.0:8000");
-        let judge = |local| exposed.judge("ollama.example.com", None, local);
-        assert_eq!(judge(false), Verdict::Plain);
+        let elsewhere = ClientAddress {
+            local: false,
+            ..HERE
+        };
+        let behind = ClientAddress {
+            proxied: true,
+            ..elsewhere
+        };
+        let judge =
+            |policy: &OriginPolicy, client| policy.judge("ollama.example.com", None, client);
+        assert_eq!(judge(&exposed, &elsewhere), Verdict::Plain);
         assert_eq!(
-            judge(true),
+            judge(&exposed, &HERE),
             Verdict::Forbidden,
-            "a page in a browser of this machine"
+            "a browser of this machine"
+        );
+        assert_eq!(
+            judge(&policy, &elsewhere),
+            Verdict::Forbidden,
+            "as Ollama does"
+        );
+        assert_eq!(
+            judge(&policy, &behind),
+            Verdict::Plain,
+            "the proxy's own name"
         );
     }
 
@@ -172,7 +208,7 @@ mod tests {
     fn origins_are_checked_everywhere() {
         for listen in ["127.0.0.1:8000", "0.0.0.0:8000"] {
             let policy = policy(listen);
-            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), true);
+            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), &HERE);
             assert_eq!(judge("https://chat.example.com"), Verdict::Forbidden);
             assert_eq!(judge("http://localhost:3000"), Verdict::Cors);
             assert_eq!(judge("http://localhostevil"), Verdict::Forbidden);

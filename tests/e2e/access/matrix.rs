@@ -324,3 +324,50 @@ async fn a_node_sees_neither_key_nor_user() {
         3.0
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_needs_a_key_or_an_allowed_host_and_always_an_allowed_origin() {
+    let node = node(&["tiny"]).await;
+    let aivonx = start(&node, "loopback").await;
+    let with = async |key: &str, host: &str, origin: &str, method: &str| {
+        let mut client = Client::connect(aivonx.addr).await;
+        let preflight = if method == "OPTIONS" {
+            "Access-Control-Request-Method: GET\r\n"
+        } else {
+            ""
+        };
+        client
+            .send(format!(
+                "{method} /api/tags HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{preflight}{key}\r\n"
+            ))
+            .await;
+        let answer = client.response().await;
+        (
+            answer.status,
+            answer
+                .header("access-control-allow-origin")
+                .map(str::to_owned),
+        )
+    };
+    let (near, far) = ("http://localhost:3000", "https://evil.example.com");
+    let named = Some(near.to_owned());
+    let key = bearer("infer");
+    assert_eq!(
+        with("", "localhost", near, "GET").await,
+        (200, named.clone())
+    );
+    assert_eq!(
+        with("", "rebound.example.com", near, "GET").await,
+        (403, None)
+    );
+    assert_eq!(
+        with(&key, "ai.example.com", near, "GET").await,
+        (200, named.clone())
+    );
+    assert_eq!(with(&key, "localhost", far, "GET").await, (403, None));
+    assert_eq!(
+        with("", "ai.example.com", near, "OPTIONS").await,
+        (204, named)
+    );
+    assert_eq!(with("", "localhost", far, "OPTIONS").await, (403, None));
+}
