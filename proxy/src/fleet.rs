@@ -10,6 +10,7 @@ pub(crate) mod node;
 pub(crate) mod permit;
 pub(crate) mod residents;
 pub(crate) mod snapshot;
+pub(crate) mod trust;
 pub(crate) mod waiting;
 
 use std::collections::HashMap;
@@ -52,6 +53,7 @@ impl Fleet {
         let doc = Arc::new(FleetDoc {
             strategy: aivonx_shared::fleet_doc::Strategy::default(),
             anonymous: aivonx_shared::fleet_doc::Anonymous::default(),
+            cloud: aivonx_shared::fleet_doc::Cloud::default(),
             nodes: Vec::new(),
         });
         let source = Source {
@@ -79,7 +81,7 @@ impl Fleet {
         self.snapshot.load_full()
     }
 
-    /// Takes over a new document. A node whose name and URL stay keeps its live state; requests
+    /// Takes over a new document. A node whose name and address stay keeps its live state; requests
     /// in flight on a node that left run on with the permits they hold.
     pub(crate) fn apply(&self, doc: FleetDoc) {
         let mut source = self.source.lock();
@@ -95,7 +97,7 @@ impl Fleet {
                 other => {
                     let serial = source.next_serial;
                     source.next_serial += 1;
-                    let heir = other.filter(|node| node.doc().url == wanted.url);
+                    let heir = other.filter(|node| node.leads_to(wanted));
                     Arc::new(match heir {
                         Some(node) => node.with_doc(wanted.clone(), serial),
                         None => Node::new(wanted.clone(), serial, &source.breaker),

@@ -2,13 +2,23 @@
 //! plane publishes. Reading it reports every problem at once; a document with problems never
 //! replaces the one in force.
 
+mod cloud;
+mod given;
+mod node_access;
 mod node_url;
+mod outside;
+mod secret;
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::Value;
 
+pub use cloud::Cloud;
+pub use given::Given;
+pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
+pub use outside::Outside;
+pub use secret::Secret;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -24,6 +34,8 @@ pub struct FleetDoc {
     pub strategy: Strategy,
     /// Who may use the fleet without a key.
     pub anonymous: Anonymous,
+    /// What happens to requests for cloud models.
+    pub cloud: Cloud,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
 }
@@ -77,6 +89,8 @@ pub struct NodeDoc {
     pub draining: bool,
     /// Which models may be sent to it, whatever it has installed.
     pub models: ModelRules,
+    /// How it is reached.
+    pub access: NodeAccess,
 }
 
 /// `models: {include, exclude}` of a node.
@@ -97,11 +111,20 @@ impl ModelRules {
 }
 
 impl FleetDoc {
-    /// Reads `fleet.yaml`.
+    /// Reads `fleet.yaml` as it stands: what it refers to in files and variables is not looked at.
     pub fn from_yaml(text: &str) -> Result<Self, Problems> {
+        Self::read(text, None)
+    }
+
+    /// The same with what it refers to outside; what cannot be had is a problem like any other.
+    pub fn from_yaml_with(text: &str, outside: &Outside) -> Result<Self, Problems> {
+        Self::read(text, Some(outside))
+    }
+
+    fn read(text: &str, outside: Option<&Outside>) -> Result<Self, Problems> {
         let value = parse_yaml(text)?;
         let lines = Lines::of(text);
-        let root = Reader::root(&value);
+        let root = Reader::root(&value).with_outside(outside);
         let doc = read_doc(&root);
         match root.into_problems(&lines) {
             Some(problems) => Err(problems),
@@ -125,13 +148,10 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
     let doc = FleetDoc {
         strategy: read_strategy(root),
         anonymous: read_anonymous(root),
+        cloud: cloud::read_cloud(root),
         nodes,
     };
-    for (key, what) in [
-        ("keys", "API keys are"),
-        ("aliases", "model aliases are"),
-        ("cloud", "rules for cloud models are"),
-    ] {
+    for (key, what) in [("keys", "API keys are"), ("aliases", "model aliases are")] {
         if root.value(key).is_some() {
             root.complain(
                 key,
@@ -207,6 +227,7 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
     let labels = at.or("labels", BTreeMap::new());
     let (enabled, draining) = (at.or("enabled", true), at.or("draining", false));
     let models = read_rules(&at.section("models"));
+    let access = node_access::read_access(at, url.as_ref());
     at.finish();
     Some(NodeDoc {
         name: name?,
@@ -217,6 +238,7 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
         enabled,
         draining,
         models,
+        access,
     })
 }
 

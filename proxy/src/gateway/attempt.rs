@@ -102,7 +102,8 @@ impl Gateway {
     /// Makes the client's head fit for the node.
     pub(super) fn to_node(head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
         let Some(node) = &ctx.node else { return Ok(()) };
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)
+        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
+        crate::upstream::peer::authorize(head, node)
     }
 
     /// Decides what an answer means: an error asks Pingora for another attempt.

@@ -17,6 +17,8 @@ pub struct ProxyConfig {
     pub listen: ListenConfig,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
+    /// A file in the shape of `/etc/hosts` that is asked for the nodes' names first.
+    pub hosts_file: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
     pub threads: usize,
     /// How long each phase of a request may last.
@@ -158,6 +160,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
             ops: address(proxy, "ops_listen", 8002),
         },
         fleet: proxy.get("fleet"),
+        hosts_file: proxy.get("hosts_file"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
         body: read_body(&proxy.section("body")),
