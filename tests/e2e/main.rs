@@ -14,4 +14,5 @@ mod bodies;
 mod exactness;
 mod failure;
 mod life;
+mod nodes;
 mod routing;
