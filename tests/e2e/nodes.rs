@@ -5,6 +5,7 @@ mod credentials;
 mod dns;
 mod front;
 mod tls;
+mod tls_faults;
 
 use aivonx_sim::{ModelSpec, NodeSpec};
 

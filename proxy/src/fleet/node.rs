@@ -30,7 +30,7 @@ pub(crate) struct Node {
     name_value: HeaderValue,
     /// What it wants to see of us.
     credentials: Vec<(HeaderName, HeaderValue)>,
-    /// Its own authority, if it has one.
+    /// Whom to believe, if not the system's authorities.
     trust: Option<Arc<Trust>>,
     /// Unique among all nodes this process has seen.
     serial: u64,
@@ -148,7 +148,7 @@ impl Node {
         &self.credentials
     }
 
-    /// Its own authority; `None` where its certificate is judged by the system's, or not at all.
+    /// Whom to believe; `None` where its certificate is judged by the system's authorities.
     pub(crate) fn trust(&self) -> Option<&Trust> {
         self.trust.as_deref()
     }

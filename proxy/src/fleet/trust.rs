@@ -1,4 +1,5 @@
-//! A node's own authority: connections made under one are never used under another.
+//! Whom to believe of a node, where it is not the system's authorities: connections made under one
+//! trust are never used under another.
 
 use std::any::Any;
 use std::sync::OnceLock;
@@ -14,10 +15,10 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// `None` where the system's authorities, or anything at all, will do; `group` must not have
-    /// been used before.
+    /// `None` where the system's authorities are asked; `group` must not have been used before.
     pub(super) fn of(tls: &NodeTls, group: u64) -> Option<Self> {
-        tls.ca.as_ref().map(|_| Self {
+        let is_own = tls.ca.is_some() || tls.insecure;
+        is_own.then(|| Self {
             group,
             made: OnceLock::new(),
         })

@@ -189,6 +189,18 @@ async fn without_dns_the_last_address_serves_until_it_fails() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_system_knows_the_names_that_the_own_file_does_not() {
+    let node = SimNode::start(tiny()).await.unwrap();
+    let names = Names::new(&["127.0.0.9"]);
+    let url = format!("http://localhost:{}", node.addr().port());
+    let aivonx = names
+        .start(format!("nodes: [{{name: gpu, url: \"{url}\"}}]\n"))
+        .await;
+    assert_eq!(aivonx.metric(r#"aivonx_node_up{node="gpu"}"#), 1.0);
+    is_served_by(&aivonx, &node).await;
+}
+
 /// The names of the nodes, as the metrics have them.
 fn nodes(aivonx: &Aivonx) -> Vec<String> {
     let text = aivonx.ops("/metrics").1;

@@ -58,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable that is no key of the configuration.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Does not wait for the first round of probes.
     pub(crate) fn not_ready(mut self) -> Self {
         self.wait_ready = false;
