@@ -17,7 +17,7 @@ pub use cloud::Cloud;
 pub use given::Given;
 pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
-pub use outside::Outside;
+pub use outside::{Outside, SeenFile};
 pub use secret::Secret;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};

@@ -140,6 +140,9 @@ impl NodeWatch {
         for address in addresses {
             let began = Instant::now();
             let left = patience.min(end.saturating_duration_since(began));
+            if left.is_zero() {
+                break;
+            }
             match self.client.get(&self.node, address, "/", left).await {
                 Ok(_) => {
                     self.settle_on(address);

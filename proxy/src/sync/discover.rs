@@ -26,7 +26,7 @@ struct Known {
 
 /// The names that a document wants to be looked up.
 pub(super) fn hosts(doc: &FleetDoc) -> BTreeSet<&str> {
-    let discovered = |node: &&NodeDoc| node.access.discover == Discover::Dns;
+    let discovered = |node: &&NodeDoc| node.access.discover != Discover::None;
     let nodes = doc.nodes.iter().filter(discovered);
     nodes.map(|node| node.url.host.as_str()).collect()
 }
@@ -88,7 +88,8 @@ impl Found {
                 continue;
             }
             let known = self.0.get(&entry.url.host);
-            for address in known.iter().flat_map(|known| &known.addresses) {
+            let all = known.iter().flat_map(|known| &known.addresses);
+            for address in all.filter(|address| entry.access.discover.takes(**address)) {
                 let node = at_address(entry, *address);
                 if names.insert(node.name.clone()) {
                     nodes.push(node);
@@ -159,6 +160,17 @@ mod tests {
         assert_eq!(node.access.address, Some("10.0.0.9".parse().unwrap()));
         assert_eq!(node.access.discover, Discover::None);
         assert!(clashes.is_empty());
+        for (family, expected) in [
+            (
+                "dns4",
+                vec!["gpu-10-0-0-9", "gpu-10-0-0-10", "gpu-10-0-0-2"],
+            ),
+            ("dns6", vec!["gpu-fd00--1", "gpu-10-0-0-2"]),
+        ] {
+            let text = TEXT.replace("discover: dns", &format!("discover: {family}"));
+            let doc = FleetDoc::from_yaml(&text).unwrap();
+            assert_eq!(names(&found.expand(&doc).0), expected);
+        }
     }
 
     #[test]

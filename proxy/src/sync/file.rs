@@ -1,13 +1,12 @@
 //! `fleet.yaml` as the source of the fleet. The file is looked at four times a second: that works
 //! for editors that replace it, for mounted config maps and for network file systems alike.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aivonx_shared::config::Problems;
-use aivonx_shared::fleet_doc::{Anonymous, FleetDoc, Outside};
+use aivonx_shared::fleet_doc::{Anonymous, FleetDoc, Outside, SeenFile};
 
 use super::members::Members;
 use crate::telemetry::metrics::Metrics;
@@ -55,33 +54,17 @@ fn outside(path: &Path) -> Outside {
 
 /// The files that a document refers to, as they were when it was read.
 #[derive(Default)]
-struct Referred(Arc<Vec<(PathBuf, Option<Stamp>)>>);
-
-/// Tells one state of a file from the next.
-type Stamp = (u64, u64, i64, i64);
+struct Referred(Arc<Vec<SeenFile>>);
 
 impl Referred {
-    fn by(outside: &Outside) -> Self {
-        let files = outside.seen().into_iter();
-        let stamped = files.map(|path| (stamp(&path), path));
-        Self(Arc::new(
-            stamped.map(|(stamp, path)| (path, stamp)).collect(),
-        ))
-    }
-
-    async fn has_changed(&self) -> bool {
+    async fn have_changed(&self) -> bool {
         if self.0.is_empty() {
             return false;
         }
         let files = Arc::clone(&self.0);
-        let look = move || files.iter().any(|(path, was)| stamp(path) != *was);
+        let look = move || files.iter().any(SeenFile::has_changed);
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let data = std::fs::metadata(path).ok()?;
-    Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
 }
 
 /// A file that is followed.
@@ -118,7 +101,7 @@ impl FleetFile {
                     None
                 }
             };
-            if text == last && !referred.has_changed().await {
+            if text == last && !referred.have_changed().await {
                 continue;
             }
             if let Some(text) = &text {
@@ -135,7 +118,7 @@ impl FleetFile {
             let outside = outside(&path);
             let doc = FleetDoc::from_yaml_with(&text, &outside);
             let doc = doc.map_err(|problems| problems.to_string());
-            (doc, Referred::by(&outside))
+            (doc, Referred(Arc::new(outside.seen())))
         };
         let done = tokio::task::spawn_blocking(read).await;
         done.unwrap_or_else(|error| (Err(error.to_string()), Referred::default()))

@@ -70,6 +70,22 @@ pub enum Discover {
     None,
     /// One node for each address of the URL's host name.
     Dns,
+    /// For each of its IPv4 addresses.
+    Dns4,
+    /// For each of its IPv6 addresses.
+    Dns6,
+}
+
+impl Discover {
+    /// Whether the entry stands for a node at this address.
+    pub fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::None => false,
+            Self::Dns => true,
+            Self::Dns4 => address.is_ipv4(),
+            Self::Dns6 => address.is_ipv6(),
+        }
+    }
 }
 
 impl NodeTls {
@@ -164,25 +180,23 @@ fn read_headers(at: &Reader<'_>) -> BTreeMap<String, Given> {
 }
 
 fn read_discover(at: &Reader<'_>, url: Option<&NodeUrl>) -> Discover {
-    match at.get::<String>("discover").as_deref() {
+    let discover = match at.get::<String>("discover").as_deref() {
         None | Some("none") => Discover::None,
-        Some("dns") => {
-            if url.is_some_and(|url| url.host.parse::<IpAddr>().is_ok()) {
-                at.complain(
-                    "discover",
-                    "needs a host name in `url`; an address is one node",
-                );
-            }
-            Discover::Dns
-        }
+        Some("dns") => Discover::Dns,
+        Some("dns4") => Discover::Dns4,
+        Some("dns6") => Discover::Dns6,
         Some(other) => {
-            at.complain(
-                "discover",
-                &format!("`{other}` is unknown; write none or dns"),
-            );
+            let words = format!("`{other}` is unknown; write none, dns, dns4 or dns6");
+            at.complain("discover", &words);
             Discover::None
         }
+    };
+    let is_address = url.is_some_and(|url| url.host.parse::<IpAddr>().is_ok());
+    if discover != Discover::None && is_address {
+        let words = "needs a host name in `url`; an address is one node";
+        at.complain("discover", words);
     }
+    discover
 }
 
 fn is_token(text: &str) -> Result<(), String> {

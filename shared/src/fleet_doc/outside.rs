@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Secret;
@@ -19,8 +20,35 @@ type Variable = Box<dyn Fn(&str) -> Option<String>>;
 pub struct Outside {
     folder: PathBuf,
     variable: Variable,
-    /// Files that were asked for, found or not.
-    seen: RefCell<Vec<PathBuf>>,
+    seen: RefCell<Vec<SeenFile>>,
+}
+
+/// A file that was asked for, found or not.
+#[derive(Debug, Clone)]
+pub struct SeenFile {
+    path: PathBuf,
+    /// Taken before it was read, so that a change in between is not missed.
+    stamp: Option<Stamp>,
+}
+
+/// Tells one state of a file from the next: which file, its length, when it was written.
+type Stamp = (u64, u64, i64, i64);
+
+impl SeenFile {
+    fn now(path: &Path) -> Self {
+        let data = std::fs::metadata(path).ok();
+        let stamp =
+            |data: std::fs::Metadata| (data.ino(), data.len(), data.mtime(), data.mtime_nsec());
+        Self {
+            path: path.to_owned(),
+            stamp: data.map(stamp),
+        }
+    }
+
+    /// Whether it is another than it was, there or not there.
+    pub fn has_changed(&self) -> bool {
+        Self::now(&self.path).stamp != self.stamp
+    }
 }
 
 impl Outside {
@@ -37,14 +65,14 @@ impl Outside {
     }
 
     /// The files that were asked for so far: a change of one of them is a change of the document.
-    pub fn seen(&self) -> Vec<PathBuf> {
+    pub fn seen(&self) -> Vec<SeenFile> {
         self.seen.borrow().clone()
     }
 
     /// The text of a file, or in words why there is none.
     pub(super) fn file(&self, path: &Path) -> Result<Secret, String> {
         let path = self.folder.join(path);
-        self.seen.borrow_mut().push(path.clone());
+        self.seen.borrow_mut().push(SeenFile::now(&path));
         let read = || {
             let mut text = String::new();
             File::open(&path)?.take(LONGEST).read_to_string(&mut text)?;

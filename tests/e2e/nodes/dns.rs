@@ -290,6 +290,25 @@ async fn what_an_entry_says_holds_for_each_of_its_nodes_and_changes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_of_one_name_the_written_one_stays_and_the_log_says_so() {
+    let [a, b] = on_one_port().await;
+    let names = Names::new(&["127.0.0.1", "127.0.0.2"]);
+    let fleet = format!(
+        "nodes:\n  - {{name: gpu, url: \"http://gpus.internal:{}\", discover: dns}}\n  - {{name: gpu-127-0-0-2, url: \"{}\"}}\n",
+        a.addr().port(),
+        a.url()
+    );
+    let aivonx = names.start(fleet).await;
+    assert_eq!(nodes(&aivonx), ["gpu-127-0-0-1", "gpu-127-0-0-2"]);
+    assert_eq!(b.requests().len(), 0);
+    assert!(
+        aivonx.log().contains("left out: others have these names"),
+        "{}",
+        aivonx.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_discovered_name_without_addresses_is_an_empty_fleet_and_not_an_error() {
     let [node] = on_one_port().await;
     let names = Names::new(&["127.0.0.1"]);

@@ -46,11 +46,11 @@ impl Authority {
 
     /// What a server of this name needs.
     pub(super) fn server(&self, name: &str) -> ServerConfig {
-        self.server_with(CertificateParams::new(vec![name.to_owned()]).unwrap())
+        self.server_with(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
     /// What a server with a certificate like this needs.
-    pub(super) fn server_with(&self, params: CertificateParams) -> ServerConfig {
+    pub(super) fn server_with(&self, params: &CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         server_config(&certificate, &key)

@@ -19,7 +19,7 @@ fn out_of_time(authority: &Authority, from: i32, to: i32) -> ServerConfig {
     let mut params = for_this_machine();
     params.not_before = date_time_ymd(from, 1, 1);
     params.not_after = date_time_ymd(to, 1, 1);
-    authority.server_with(params)
+    authority.server_with(&params)
 }
 
 /// A server that shows an authority's own certificate, and that certificate.
@@ -57,7 +57,7 @@ async fn the_log_says_what_is_wrong_with_a_certificate() {
         ("own", own),
     ];
     let mut fronts = Vec::new();
-    let mut fleet = "nodes:\n".to_owned();
+    let mut fleet = vec!["nodes:\n".to_owned()];
     for (name, server) in servers {
         let front = Front::start(server, node.addr()).await;
         let pem = if name == "own" {
@@ -65,10 +65,10 @@ async fn the_log_says_what_is_wrong_with_a_certificate() {
         } else {
             authority.pem()
         };
-        fleet += &format!(
+        fleet.push(format!(
             "  - {{name: {name}, url: \"{}\", tls: {{ca: {pem:?}}}}}\n",
             front.url()
-        );
+        ));
         fronts.push(front);
     }
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,9 +84,9 @@ async fn the_log_says_what_is_wrong_with_a_certificate() {
         ("plain", plain_addr),
         ("silent", silent.local_addr().unwrap()),
     ] {
-        fleet += &format!("  - {{name: {name}, url: \"https://{addr}\"}}\n");
+        fleet.push(format!("  - {{name: {name}, url: \"https://{addr}\"}}\n"));
     }
-    let aivonx = Setup::fleet(fleet).start().await;
+    let aivonx = Setup::fleet(fleet.concat()).start().await;
     for (name, words) in [
         ("expired", "certificate expired"),
         ("early", "not valid yet"),

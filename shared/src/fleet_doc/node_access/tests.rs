@@ -125,7 +125,7 @@ fn what_contradicts_itself_or_means_nothing_is_refused() {
             "names that too",
         ),
         ("headers: [a]", "must be a mapping"),
-        ("discover: srv", "write none or dns"),
+        ("discover: srv", "write none, dns, dns4 or dns6"),
         ("bearer_token: {path: a}", "must be text, `{file: FILE}`"),
     ] {
         assert!(
