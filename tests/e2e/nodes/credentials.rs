@@ -85,6 +85,35 @@ async fn a_node_without_credentials_sees_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_cannot_have_them_left_out() {
+    let node = SimNode::start(tiny()).await.unwrap();
+    let keys = format!("bearer_token: {TOKEN}, headers: {{x-team: {HEADER}}}");
+    let aivonx = Setup::fleet(fleet(&node, &keys)).start().await;
+    let body = chat("tiny", 1, false);
+    for trick in [
+        "Connection: x-team, authorization, keep-alive",
+        "Connection: close, X-Team",
+        "Authorization: Bearer mine\r\nAuthorization: Bearer too",
+        "Proxy-Authorization: Bearer mine",
+        "TE: trailers\r\nX-Team: mine",
+    ] {
+        let mut client = Client::connect(aivonx.addr).await;
+        client
+            .send(format!(
+                "POST /api/chat HTTP/1.1\r\nHost: {}\r\n{trick}\r\nContent-Length: {}\r\n\r\n{body}",
+                aivonx.addr,
+                body.len()
+            ))
+            .await;
+        assert_eq!(client.response().await.status, 200, "{trick}");
+        let seen = last_chat(&node);
+        assert!(carries(&seen, TOKEN), "{trick}: {:?}", seen.headers);
+        let sent = format!("{:?}", seen.headers);
+        assert!(!sent.contains("mine") && !sent.contains("too"), "{sent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_a_file_is_read_anew_when_it_changes() {
     let node = SimNode::start(tiny()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -79,6 +79,12 @@ async fn without_an_authority_of_its_own_the_systems_are_asked() {
     aivonx.metric_is(r#"aivonx_node_up{node="a"}"#, 1.0).await;
     let answer = post(aivonx.addr, "/api/chat", &chat("tiny", 1, false)).await;
     assert_eq!(answer.status, 200);
+    assert!(
+        aivonx
+            .log()
+            .contains("any certificate of these nodes is believed"),
+        "it is said each time"
+    );
 
     aivonx.write_fleet(&one_node(&front, "insecure_tls: false"));
     aivonx.metric_is(r#"aivonx_node_up{node="a"}"#, 0.0).await;
