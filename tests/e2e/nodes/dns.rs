@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use aivonx_sim::SimNode;
+use aivonx_sim::{Fault, SimNode};
 
 use super::tiny;
 use crate::support::{
@@ -166,6 +166,21 @@ async fn addresses_of_both_families_are_tried() {
     let aivonx = names.start(one(&node, "")).await;
     assert_eq!(aivonx.metric(r#"aivonx_node_up{node="gpu"}"#), 1.0);
     is_served_by(&aivonx, &node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_says_nothing_does_not_keep_the_node_out() {
+    let [silent, second, third] = on_one_port().await;
+    silent.fault(Fault::Blackhole);
+    second.stop().await;
+    let names = Names::new(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+    let aivonx = names.start(one(&silent, "")).await;
+    assert_eq!(
+        aivonx.metric(r#"aivonx_node_up{node="gpu"}"#),
+        1.0,
+        "found by its first probe"
+    );
+    is_served_by(&aivonx, &third).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
