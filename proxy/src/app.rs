@@ -23,12 +23,14 @@ use crate::balance::Balancer;
 use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
+use crate::names::Names;
 use crate::ops::Ops;
 use crate::probe::Probes;
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
 use crate::sync::file::FleetFile;
+use crate::sync::members::Members;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
@@ -113,9 +115,8 @@ impl Bound {
         let parts = Parts::new(&self.config, proxy_address, seed)?;
         let file = Arc::new(FleetFile {
             path: self.fleet_file,
-            fleet: Arc::clone(&parts.fleet),
+            members: parts.members(&self.config),
             metrics: Arc::clone(&parts.metrics),
-            changed: parts.changed.clone(),
         });
         let text = std::fs::read_to_string(&file.path).ok();
         file.apply(self.doc);
@@ -151,6 +152,7 @@ struct Parts {
     fleet: Arc<Fleet>,
     balancer: Arc<Balancer>,
     metrics: Arc<Metrics>,
+    names: Arc<Names>,
     limits: Arc<BodyLimits>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
@@ -171,6 +173,7 @@ impl Parts {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
             metrics: Arc::new(Metrics::new()?),
+            names: Arc::new(Names::new(config.hosts_file.clone())),
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
                 budget: BodyBudget::new(config.body.buffer_total),
@@ -220,10 +223,24 @@ impl Parts {
         Arc::new(Probes {
             fleet: Arc::clone(&self.fleet),
             dice: Dice::new(seed ^ 0x9E0),
+            names: Arc::clone(&self.names),
             probe: config.probe,
             inventory: config.inventory,
             residency: config.residency,
             changed: self.changed.clone(),
+        })
+    }
+
+    fn members(&self, config: &ProxyConfig) -> Arc<Members> {
+        Arc::new(Members {
+            fleet: Arc::clone(&self.fleet),
+            names: Arc::clone(&self.names),
+            metrics: Arc::clone(&self.metrics),
+            changed: self.changed.clone(),
+            interval: config.probe.interval,
+            patience: config.probe.timeout,
+            state: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
         })
     }
 
@@ -328,7 +345,12 @@ impl BackgroundService for Background {
                 _ = shutdown.changed() => {}
             }
         };
-        tokio::join!(probes, follow, self.keep_in_force());
+        tokio::join!(
+            probes,
+            follow,
+            self.file.members.follow(),
+            self.keep_in_force()
+        );
     }
 }
 
@@ -340,7 +362,8 @@ impl Background {
             self.probes.fleet.refresh();
             self.balancer.sync().await;
             // nothing was told since, so all that is known is in force
-            if self.probes.all_probed() && !changes.has_changed().unwrap_or(true) {
+            let is_known = self.file.members.is_settled() && self.probes.all_probed();
+            if is_known && !changes.has_changed().unwrap_or(true) {
                 self.first_round.store(true, Ordering::Release);
             }
             if changes.changed().await.is_err() {

@@ -26,6 +26,8 @@ pub(crate) struct Demand {
     pub(crate) model: Option<ModelId>,
     /// The key of a model that nobody holds: it still must not go where a pattern forbids it.
     pub(crate) unheld: Option<ModelKey>,
+    /// Whether it goes on to ollama.com: only nodes that are signed in there can serve it.
+    pub(crate) cloud: bool,
 }
 
 impl Demand {
@@ -122,6 +124,9 @@ impl Balancer {
 }
 
 fn allowed(holder: &crate::fleet::snapshot::Holder, demand: &Demand) -> bool {
+    if (demand.cloud || holder.is_stub) && !holder.node.state().signed_in() {
+        return false;
+    }
     demand
         .unheld
         .as_ref()

@@ -12,6 +12,7 @@ pub(crate) mod node;
 pub(crate) mod permit;
 pub(crate) mod residents;
 pub(crate) mod snapshot;
+pub(crate) mod trust;
 pub(crate) mod waiting;
 
 use std::collections::HashMap;
@@ -81,7 +82,7 @@ impl Fleet {
         self.snapshot.load_full()
     }
 
-    /// Takes over a new document. A node whose name and URL stay keeps its live state; requests
+    /// Takes over a new document. A node whose name and address stay keeps its live state; requests
     /// in flight on a node that left run on with the permits they hold.
     pub(crate) fn apply(&self, doc: FleetDoc) {
         let mut source = self.source.lock();
@@ -97,7 +98,7 @@ impl Fleet {
                 other => {
                     let serial = source.next_serial;
                     source.next_serial += 1;
-                    let heir = other.filter(|node| node.doc().url == wanted.url);
+                    let heir = other.filter(|node| node.leads_to(wanted));
                     Arc::new(match heir {
                         Some(node) => node.with_doc(wanted.clone(), serial),
                         None => Node::new(wanted.clone(), serial, &source.breaker),

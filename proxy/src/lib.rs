@@ -27,6 +27,7 @@ mod gateway;
 #[cfg(feature = "measure")]
 pub mod measure;
 mod merge;
+mod names;
 mod ops;
 mod probe;
 pub mod request;

@@ -4,17 +4,25 @@
 
 mod anonymous;
 mod cloud;
+mod given;
 mod keys;
 mod limits;
+mod node_access;
 mod node_url;
+mod outside;
+mod secret;
 
 use std::collections::{BTreeMap, HashSet};
 
 pub use anonymous::{Anonymous, NetworkDoc};
 pub use cloud::Cloud;
+pub use given::Given;
 pub use keys::{ANONYMOUS, KeyDigest, KeyDoc, Scopes};
 pub use limits::{Limits, Rate};
+pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
+pub use outside::{Outside, SeenFile};
+pub use secret::Secret;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -89,6 +97,8 @@ pub struct NodeDoc {
     pub draining: bool,
     /// Which models may be sent to it, whatever it has installed.
     pub models: ModelRules,
+    /// How it is reached.
+    pub access: NodeAccess,
 }
 
 /// `models: {include, exclude}` of a node.
@@ -109,11 +119,20 @@ impl ModelRules {
 }
 
 impl FleetDoc {
-    /// Reads `fleet.yaml`.
+    /// Reads `fleet.yaml` as it stands: what it refers to in files and variables is not looked at.
     pub fn from_yaml(text: &str) -> Result<Self, Problems> {
+        Self::read(text, None)
+    }
+
+    /// The same with what it refers to outside; what cannot be had is a problem like any other.
+    pub fn from_yaml_with(text: &str, outside: &Outside) -> Result<Self, Problems> {
+        Self::read(text, Some(outside))
+    }
+
+    fn read(text: &str, outside: Option<&Outside>) -> Result<Self, Problems> {
         let value = parse_yaml(text)?;
         let lines = Lines::of(text);
-        let root = Reader::root(&value);
+        let root = Reader::root(&value).with_outside(outside);
         let doc = read_doc(&root);
         match root.into_problems(&lines) {
             Some(problems) => Err(problems),
@@ -210,6 +229,7 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
     let labels = at.or("labels", BTreeMap::new());
     let (enabled, draining) = (at.or("enabled", true), at.or("draining", false));
     let models = read_rules(&at.section("models"));
+    let access = node_access::read_access(at, url.as_ref());
     at.finish();
     Some(NodeDoc {
         name: name?,
@@ -220,6 +240,7 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
         enabled,
         draining,
         models,
+        access,
     })
 }
 

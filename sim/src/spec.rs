@@ -9,6 +9,7 @@ mod registry;
 
 pub use registry::RegistrySpec;
 
+use crate::cloud::{Account, RemoteSpec};
 use crate::digest::sha256_hex;
 
 /// One model as it lies in a node's store or in the simulated registry.
@@ -59,6 +60,8 @@ pub struct ModelSpec {
     pub tensors: Value,
     /// When it was made; the node's start when `None`.
     pub modified_at: Option<DateTime<Utc>>,
+    /// Where it runs, for a stub: a cloud model that was pulled.
+    pub remote: Option<RemoteSpec>,
 }
 
 /// The `details` object of tags, ps and show.
@@ -122,6 +125,7 @@ impl ModelSpec {
             model_info: json!({"general.architecture": "llama"}),
             tensors: Value::Null,
             modified_at: None,
+            remote: None,
         }
     }
 
@@ -201,6 +205,16 @@ impl ModelSpec {
         self
     }
 
+    /// Makes it a stub of a model that runs elsewhere, as `https://ollama.com:443`.
+    #[must_use]
+    pub fn remote(mut self, model: &str, host: &str) -> Self {
+        self.remote = Some(RemoteSpec {
+            model: model.into(),
+            host: host.into(),
+        });
+        self
+    }
+
     /// Sets when it was made.
     #[must_use]
     pub fn modified_at(mut self, at: DateTime<Utc>) -> Self {
@@ -253,6 +267,8 @@ pub struct NodeSpec {
     pub seed: u64,
     /// Where pulls come from; unreachable by default.
     pub registry: RegistrySpec,
+    /// How it stands with ollama.com at the start.
+    pub account: Account,
     /// The models `/api/experimental/model-recommendations` names.
     pub recommendations: Value,
     /// The name server a failing look-up names.
@@ -279,6 +295,7 @@ impl Default for NodeSpec {
             time_scale: 1.0,
             seed: 0,
             registry: RegistrySpec::unreachable(),
+            account: Account::default(),
             recommendations: json!([]),
             name_server: "127.0.0.53:53".into(),
             models_dir: "/usr/share/ollama/.ollama/models".into(),
@@ -346,6 +363,13 @@ impl NodeSpec {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets how it stands with ollama.com at the start.
+    #[must_use]
+    pub fn account(mut self, account: Account) -> Self {
+        self.account = account;
         self
     }
 

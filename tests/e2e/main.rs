@@ -15,4 +15,5 @@ mod bodies;
 mod exactness;
 mod failure;
 mod life;
+mod nodes;
 mod routing;

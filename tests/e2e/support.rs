@@ -3,7 +3,7 @@
 mod aivonx;
 mod client;
 
-pub(crate) use aivonx::{Aivonx, Setup};
+pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, replace};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
 
 use std::future::Future;

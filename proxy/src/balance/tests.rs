@@ -28,6 +28,7 @@ async fn balancer(yaml: &str) -> (Arc<Fleet>, Balancer, Demand) {
         balancer,
         Demand {
             model: id,
+            cloud: false,
             unheld: None,
         },
     )
@@ -208,6 +209,7 @@ async fn what_stands_against_every_node_is_told() {
     );
     let gone = Demand {
         model: Some(ModelId(999)),
+        cloud: false,
         unheld: None,
     };
     assert_eq!(balancer.acquire(&gone, &[], now).err(), Some(NoNode::None));
@@ -219,6 +221,7 @@ async fn an_unheld_model_goes_only_where_patterns_allow_it() {
     let (_, balancer, _) = balancer(yaml).await;
     let demand = Demand {
         model: None,
+        cloud: false,
         unheld: Some(ModelKey::parse("llama3:70b").unwrap()),
     };
     for _ in 0..20 {

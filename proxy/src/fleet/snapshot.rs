@@ -54,6 +54,8 @@ pub(crate) struct Holder {
     pub(crate) node: Arc<Node>,
     /// `None` where the model is not known of the node.
     pub(crate) model: Option<Arc<ModelState>>,
+    /// Whether the node only passes requests for the model on to ollama.com.
+    pub(crate) is_stub: bool,
 }
 
 impl ModelEntry {
@@ -109,6 +111,7 @@ impl Snapshot {
                 list.push(Holder {
                     node: Arc::clone(node),
                     model: Some(Arc::clone(&held.state)),
+                    is_stub: held.is_stub,
                 });
             }
         }
@@ -133,6 +136,7 @@ impl Snapshot {
             .map(|node| Holder {
                 node: Arc::clone(node),
                 model: None,
+                is_stub: false,
             })
             .collect();
         let any = ModelEntry::new(ModelId::ANY, "", any);

@@ -47,6 +47,7 @@ impl Gateway {
             return wrong;
         }
         match none {
+            NoNode::None if ctx.resolved.leaves_the_house() => Rejection::NotSignedIn,
             NoNode::None
                 if ctx.resolved.demand.unheld.is_some()
                     && !self.fleet.load().any().holders.is_empty() =>
@@ -107,7 +108,8 @@ impl Gateway {
         let Some(node) = &ctx.node else { return Ok(()) };
         let snapshot = self.fleet.load();
         headers::strip(head, |name| snapshot.access().is_user_header(name));
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)
+        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
+        crate::upstream::peer::authorize(head, node)
     }
 
     /// Decides what an answer means: an error asks Pingora for another attempt.

@@ -24,8 +24,8 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// Reads what was found by the rules of `route` (ollama-api.md §2 and §7). Names that are none,
-    /// cloud models and models that nobody holds are left to any healthy node: only a node can
-    /// judge them, and its words are the right ones.
+    /// and models that nobody holds are left to any healthy node: only a node can judge them, and
+    /// its words are the right ones. Cloud models go to nodes that are signed in.
     pub(crate) fn of(found: &Found, route: NodeRoute, snapshot: &Snapshot) -> Self {
         let stream =
             route.may_stream() && found.stream.unwrap_or_else(|| route.streams_by_default());
@@ -35,6 +35,7 @@ impl Resolved {
             asked: asked.to_owned(),
             ..Self::default()
         };
+        resolved.demand.cloud = route == NodeRoute::WebTool;
         if let Some(entry) = snapshot.spelt(asked) {
             resolved.hold(entry);
             return resolved;
@@ -45,7 +46,8 @@ impl Resolved {
                 Some(entry) => resolved.hold(entry),
                 None => resolved.demand.unheld = ModelKey::parse(key).ok(),
             },
-            Ok((_, Source::Cloud)) | Err(_) => {}
+            Ok((_, Source::Cloud)) => resolved.demand.cloud = true,
+            Err(_) => {}
         }
         resolved
     }
@@ -53,6 +55,12 @@ impl Resolved {
     fn hold(&mut self, entry: &Arc<ModelEntry>) {
         self.demand.model = Some(entry.id);
         self.entry = Some(Arc::clone(entry));
+    }
+
+    /// Whether only nodes that are signed in to ollama.com can serve it.
+    pub(crate) fn leaves_the_house(&self) -> bool {
+        let stub = |entry: &Arc<ModelEntry>| entry.holders.iter().all(|holder| holder.is_stub);
+        self.demand.cloud || self.entry.as_ref().is_some_and(stub)
     }
 
     /// The model in metrics and logs.

@@ -73,6 +73,9 @@ pub(crate) enum Rejection {
     /// It would leave the house.
     #[error("ollama cloud is disabled here: {0} was not sent to any node")]
     Cloud(String),
+    /// It may leave the house, and nobody can let it out.
+    #[error("no node in service is signed in to ollama.com")]
+    NotSignedIn,
     /// The identity of a node is for nobody.
     #[error("{0} is not offered: it concerns the identity of a single node")]
     Blocked(&'static str),
@@ -100,9 +103,11 @@ impl Rejection {
             Self::AsOllama(status, _) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
             }
-            Self::NoHealthyNode(_) | Self::Failing(_) | Self::NoNode | Self::BodyMemory => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoHealthyNode(_)
+            | Self::Failing(_)
+            | Self::NoNode
+            | Self::NotSignedIn
+            | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
@@ -123,7 +128,7 @@ impl Rejection {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Failing(wait) | Self::RateLimit(wait) => Some(seconds(*wait).max(1)),
-            Self::NoHealthyNode(_) | Self::NoNode => Some(5),
+            Self::NoHealthyNode(_) | Self::NoNode | Self::NotSignedIn => Some(5),
             Self::BodyMemory | Self::Concurrency(_) => Some(1),
             _ => None,
         }
@@ -150,6 +155,7 @@ impl Rejection {
             Self::RateLimit(_) => "rate_limit",
             Self::Concurrency(_) => "concurrency",
             Self::Cloud(_) => "cloud",
+            Self::NotSignedIn => "not_signed_in",
             Self::Blocked(_) => "blocked",
             Self::NotBuilt(_) => "not_built",
         }

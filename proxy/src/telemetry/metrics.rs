@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aivonx_shared::fleet_doc::Cloud;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -40,6 +41,7 @@ pub(crate) struct Metrics {
     rejections: IntCounterVec,
     cold_loads: IntCounterVec,
     node_up: IntGaugeVec,
+    node_signed_in: IntGaugeVec,
     node_slots: IntGaugeVec,
     revision: IntGauge,
     apply_seconds: Gauge,
@@ -131,6 +133,11 @@ impl Metrics {
             node_up: families.gauges(
                 "node_up",
                 "1 where the node answers its probes.",
+                &["node"],
+            )?,
+            node_signed_in: families.gauges(
+                "node_signed_in",
+                "1 where the node is signed in at ollama.com; only asked where cloud models are allowed.",
                 &["node"],
             )?,
             node_slots: families.gauges(
@@ -240,6 +247,7 @@ impl Metrics {
         self.body_bytes.set(body_bytes.cast_signed());
         self.inflight.reset();
         self.node_up.reset();
+        self.node_signed_in.reset();
         self.node_slots.reset();
         let snapshot = fleet.load_full();
         for node in snapshot.nodes() {
@@ -250,6 +258,11 @@ impl Metrics {
             self.node_up
                 .with_label_values(&[name])
                 .set(i64::from(node.state().health.is_up()));
+            if snapshot.cloud() == Cloud::Allow {
+                self.node_signed_in
+                    .with_label_values(&[name])
+                    .set(i64::from(node.state().signed_in()));
+            }
         }
         for (_, entry) in snapshot.models() {
             for holder in &entry.holders {

@@ -20,6 +20,8 @@ pub struct ProxyConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
+    /// A file in the shape of `/etc/hosts` that is asked for the nodes' names first.
+    pub hosts_file: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
     pub threads: usize,
     /// How long each phase of a request may last.
@@ -162,6 +164,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         },
         trusted_proxies: networks(proxy, "trusted_proxies"),
         fleet: proxy.get("fleet"),
+        hosts_file: proxy.get("hosts_file"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
         body: read_body(&proxy.section("body")),
