@@ -134,10 +134,12 @@ impl Gateway {
             .caller
             .as_ref()
             .is_some_and(|caller| caller.grant.is_key());
-        let verdict = if has_key || (options && origin.is_some()) {
-            self.origin.judge_origin(host.unwrap_or(""), origin)
+        let host = host.unwrap_or("");
+        let by_origin = self.origin.judge_origin(host, origin);
+        let verdict = if has_key || (options && by_origin == Verdict::Cors) {
+            by_origin
         } else {
-            self.origin.judge(host.unwrap_or(""), origin, &ctx.client)
+            self.origin.judge(host, origin, &ctx.client)
         };
         let allow = match ctx.route {
             Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),
