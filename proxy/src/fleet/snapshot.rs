@@ -58,6 +58,9 @@ pub(crate) struct Holder {
     pub(crate) is_stub: bool,
 }
 
+/// Of each model number: its key and who holds it.
+type Holders = Vec<(Option<ModelKey>, Vec<Holder>)>;
+
 impl ModelEntry {
     fn new(id: ModelId, label: &str, holders: Vec<Holder>) -> Self {
         let residents = Arc::new(Residents::default());
@@ -89,32 +92,9 @@ impl Snapshot {
         revision: u64,
         ids: &mut HashMap<ModelKey, ModelId>,
     ) -> Self {
-        // by model id; nodes come in the order of their serials, so holders do, too
         let mut wanted: Vec<_> = nodes.iter().filter(|node| node.is_wanted()).collect();
         wanted.sort_by_key(|node| node.serial());
-        let mut holders: Vec<(Option<ModelKey>, Vec<Holder>)> = Vec::new();
-        let mut stubs = HashSet::new();
-        for node in &wanted {
-            let rules = &node.doc().models;
-            let held = node.state().held();
-            for held in held.iter().filter(|held| rules.allow(&held.key)) {
-                if held.is_stub && doc.cloud == Cloud::Deny {
-                    stubs.insert(held.key.clone());
-                    continue;
-                }
-                let id = id_of(ids, &held.key).0 as usize;
-                if holders.len() <= id {
-                    holders.resize_with(id + 1, Default::default);
-                }
-                let (key, list) = &mut holders[id];
-                key.get_or_insert_with(|| held.key.clone());
-                list.push(Holder {
-                    node: Arc::clone(node),
-                    model: Some(Arc::clone(&held.state)),
-                    is_stub: held.is_stub,
-                });
-            }
-        }
+        let (holders, stubs) = by_model(&wanted, doc.cloud, ids);
         let mut models = HashMap::with_capacity(holders.len());
         let mut by_id = Vec::with_capacity(holders.len());
         let mut by_spelling = HashMap::with_capacity(2 * holders.len());
@@ -212,6 +192,39 @@ impl Snapshot {
     pub(crate) fn any(&self) -> &Arc<ModelEntry> {
         &self.any
     }
+}
+
+/// Who holds each model, by its number, and the cloud models that are denied. Nodes come in the
+/// order of their serials, so holders do, too.
+fn by_model(
+    wanted: &[&Arc<Node>],
+    cloud: Cloud,
+    ids: &mut HashMap<ModelKey, ModelId>,
+) -> (Holders, HashSet<ModelKey>) {
+    let mut holders: Holders = Vec::new();
+    let mut stubs = HashSet::new();
+    for node in wanted {
+        let rules = &node.doc().models;
+        let held = node.state().held();
+        for held in held.iter().filter(|held| rules.allow(&held.key)) {
+            if held.is_stub && cloud == Cloud::Deny {
+                stubs.insert(held.key.clone());
+                continue;
+            }
+            let id = id_of(ids, &held.key).0 as usize;
+            if holders.len() <= id {
+                holders.resize_with(id + 1, Default::default);
+            }
+            let (key, list) = &mut holders[id];
+            key.get_or_insert_with(|| held.key.clone());
+            list.push(Holder {
+                node: Arc::clone(node),
+                model: Some(Arc::clone(&held.state)),
+                is_stub: held.is_stub,
+            });
+        }
+    }
+    (holders, stubs)
 }
 
 fn id_of(ids: &mut HashMap<ModelKey, ModelId>, key: &ModelKey) -> ModelId {
