@@ -1,6 +1,7 @@
 //! The fleet as a data plane sees it: an immutable snapshot of nodes and models, and the live
 //! state of each node. Plain Rust, no Pingora types; `sync` and `probe` write, requests read.
 
+pub(crate) mod aliases;
 pub(crate) mod breaker;
 pub(crate) mod health;
 pub(crate) mod inventory;
@@ -49,11 +50,7 @@ struct Source {
 impl Fleet {
     /// An empty fleet; `breaker` is for all nodes that will join.
     pub(crate) fn new(breaker: BreakerConfig) -> Self {
-        let doc = Arc::new(FleetDoc {
-            strategy: aivonx_shared::fleet_doc::Strategy::default(),
-            anonymous: aivonx_shared::fleet_doc::Anonymous::default(),
-            nodes: Vec::new(),
-        });
+        let doc = Arc::new(FleetDoc::default());
         let source = Source {
             nodes: Vec::new(),
             doc: Arc::clone(&doc),

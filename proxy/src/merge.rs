@@ -1,6 +1,7 @@
 //! Answers to reads of the whole fleet, from what is already known of it: no node is asked while
 //! a client waits. Shapes are Ollama's (ollama-api.md §6), instants are compared as instants.
 
+mod aliases;
 mod models;
 mod ps;
 mod tags;
@@ -48,9 +49,13 @@ fn merged(
         }
     }
     let mut all: Vec<_> = by_key.into_values().collect();
-    // equal instants fall by name, so that the order is the same each time
-    all.sort_by(|(a, _), (b, _)| b.instant.cmp(&a.instant).then_with(|| a.key.cmp(&b.key)));
+    all.sort_by(order);
     all
+}
+
+/// Newest first; equal instants fall by name, so that the order is the same each time.
+fn order((a, _): &(Listed, Vec<String>), (b, _): &(Listed, Vec<String>)) -> std::cmp::Ordering {
+    b.instant.cmp(&a.instant).then_with(|| a.key.cmp(&b.key))
 }
 
 #[cfg(test)]

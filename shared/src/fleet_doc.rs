@@ -2,13 +2,19 @@
 //! plane publishes. Reading it reports every problem at once; a document with problems never
 //! replaces the one in force.
 
+mod aliases;
+mod keep_alive;
 mod node_url;
+mod usage;
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::Value;
 
+pub use aliases::AliasDoc;
+pub use keep_alive::{Bounds, KeepAliveRule};
 pub use node_url::{NodeUrl, Scheme, UrlError};
+pub use usage::UsageDoc;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -18,7 +24,7 @@ use crate::model_name::{ModelKey, ModelPattern};
 pub const DEFAULT_SLOTS: u32 = 1;
 
 /// A validated fleet document.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FleetDoc {
     /// The order among candidates.
     pub strategy: Strategy,
@@ -26,6 +32,12 @@ pub struct FleetDoc {
     pub anonymous: Anonymous,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
+    /// Other names for models, in the document's order; their keys are unique.
+    pub aliases: Vec<AliasDoc>,
+    /// How long clients may keep a model loaded.
+    pub keep_alive: Vec<KeepAliveRule>,
+    /// How tokens of streams are learnt.
+    pub usage: UsageDoc,
 }
 
 /// The order among candidates of one tier.
@@ -108,6 +120,12 @@ impl FleetDoc {
             None => Ok(doc),
         }
     }
+
+    /// What a client's `keep_alive` for this model is held to.
+    pub fn keep_alive_of(&self, model: &ModelKey) -> Option<Bounds> {
+        let rule = self.keep_alive.iter().find(|rule| rule.names(model))?;
+        Some(rule.bounds)
+    }
 }
 
 fn read_doc(root: &Reader<'_>) -> FleetDoc {
@@ -126,10 +144,12 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
         strategy: read_strategy(root),
         anonymous: read_anonymous(root),
         nodes,
+        aliases: aliases::read(root),
+        keep_alive: keep_alive::read(root),
+        usage: usage::read(root),
     };
     for (key, what) in [
         ("keys", "API keys are"),
-        ("aliases", "model aliases are"),
         ("cloud", "rules for cloud models are"),
     ] {
         if root.value(key).is_some() {
@@ -221,23 +241,24 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
 }
 
 fn read_rules(at: &Reader<'_>) -> ModelRules {
-    let read = |key| {
-        let texts: Vec<String> = at.or(key, Vec::new());
-        texts
-            .iter()
-            .filter_map(|text| {
-                ModelPattern::parse(text)
-                    .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
-                    .ok()
-            })
-            .collect()
-    };
     let rules = ModelRules {
-        include: read("include"),
-        exclude: read("exclude"),
+        include: read_patterns(at, "include"),
+        exclude: read_patterns(at, "exclude"),
     };
     at.finish();
     rules
+}
+
+fn read_patterns(at: &Reader<'_>, key: &'static str) -> Vec<ModelPattern> {
+    let texts: Vec<String> = at.or(key, Vec::new());
+    texts
+        .iter()
+        .filter_map(|text| {
+            ModelPattern::parse(text)
+                .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
+                .ok()
+        })
+        .collect()
 }
 
 fn number(at: &Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {

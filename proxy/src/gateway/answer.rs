@@ -213,7 +213,7 @@ impl Gateway {
         ctx.body = read;
         ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
         ctx.found = Some(found);
-        Ok(())
+        self.edit_body(session, ctx)
     }
 }
 

@@ -3,15 +3,17 @@
 use aivonx_shared::model_name::ModelName;
 use serde_json::{Value, json};
 
-use super::merged;
+use super::{aliases, merged};
 use crate::fleet::Snapshot;
 use crate::fleet::inventory::Listed;
 
 /// The list, newest first; Ollama's `null` where there is no model. Ends in a newline as Ollama's.
 pub(crate) fn models(snapshot: &Snapshot) -> String {
-    let data: Vec<Value> = inventory(snapshot)
+    let mut list = inventory(snapshot);
+    aliases::add(snapshot, &mut list, |alias| &alias.written);
+    let data: Vec<Value> = list
         .iter()
-        .map(|listed| {
+        .map(|(listed, _)| {
             object(
                 listed,
                 listed
@@ -35,20 +37,19 @@ pub(crate) fn model(snapshot: &Snapshot, id: &str) -> Result<String, String> {
     let Ok((name, _)) = ModelName::parse_with_source(id) else {
         return Err(id.to_owned());
     };
-    let found = inventory(snapshot)
-        .into_iter()
-        .find(|listed| listed.key == *name.key());
+    let list = inventory(snapshot);
+    let found = match snapshot.aliases().get(name.key()) {
+        Some(alias) => aliases::stands_for(alias, &list),
+        None => list.iter().find(|(listed, _)| listed.key == *name.key()),
+    };
     found
-        .map(|listed| format!("{}\n", object(&listed, id)))
+        .map(|(listed, _)| format!("{}\n", object(listed, id)))
         .ok_or_else(|| name.display().to_owned())
 }
 
-fn inventory(snapshot: &Snapshot) -> Vec<Listed> {
+fn inventory(snapshot: &Snapshot) -> Vec<(Listed, Vec<String>)> {
     let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
     merged(snapshot, lists)
-        .into_iter()
-        .map(|(listed, _)| listed)
-        .collect()
 }
 
 fn object(listed: &Listed, id: &str) -> Value {

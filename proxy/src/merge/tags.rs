@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::merged;
+use super::{aliases, merged};
 use crate::fleet::Snapshot;
 
 /// The body: every model that can be had, newest first.
 pub(crate) fn tags(snapshot: &Snapshot) -> String {
     let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
-    let models: Vec<Value> = merged(snapshot, lists)
+    let mut list = merged(snapshot, lists);
+    aliases::add(snapshot, &mut list, |alias| &alias.display);
+    let models: Vec<Value> = list
         .into_iter()
         .map(|(listed, _)| Value::Object(listed.entry))
         .collect();
