@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod bodies;
+mod edits;
 mod exactness;
 mod failure;
 mod life;
