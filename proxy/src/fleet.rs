@@ -2,6 +2,7 @@
 //! state of each node. Plain Rust, no Pingora types; `sync` and `probe` write, requests read.
 
 pub(crate) mod access;
+pub(crate) mod aliases;
 pub(crate) mod breaker;
 pub(crate) mod health;
 pub(crate) mod inventory;

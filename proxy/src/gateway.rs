@@ -1,11 +1,13 @@
 //! The way of a request through the data plane: Pingora's hooks, each naming steps that stand in
-//! the modules below. `ctx` is what one request carries, `admit` says who may, `answer` what the proxy answers itself,
-//! `attempt` one try at one node, `failure` what an error means, `finish` the last account.
+//! the modules below. `ctx` is what one request carries, `admit` says who may, `answer` what the
+//! proxy answers itself, `attempt` one try at one node, `editing` what is changed on the way,
+//! `failure` what an error means, `finish` the last account.
 
 mod admit;
 mod answer;
 mod attempt;
 mod ctx;
+mod editing;
 mod failure;
 mod finish;
 
@@ -100,6 +102,7 @@ impl ProxyHttp for Gateway {
         }
         self.read_body(session, ctx).await?;
         self.permit(session, ctx)?;
+        self.edit_body(session, ctx)?;
         Ok(false)
     }
 
@@ -140,10 +143,10 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
-        ctx.body.outgoing(body).map_err(failure::rejected)
+        ctx.body.outgoing(body, end).map_err(failure::rejected)
     }
 
     async fn upstream_response_filter(
@@ -168,12 +171,13 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<Option<Duration>> {
         if let Some(piece) = body.as_deref().filter(|piece| !piece.is_empty()) {
             ctx.saw(piece);
         }
+        ctx.relay(body, end);
         Ok(None)
     }
 

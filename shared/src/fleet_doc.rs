@@ -2,27 +2,33 @@
 //! plane publishes. Reading it reports every problem at once; a document with problems never
 //! replaces the one in force.
 
+mod aliases;
 mod anonymous;
 mod cloud;
 mod given;
+mod keep_alive;
 mod keys;
 mod limits;
 mod node_access;
 mod node_url;
 mod outside;
 mod secret;
+mod usage;
 
 use std::collections::{BTreeMap, HashSet};
 
+pub use aliases::AliasDoc;
 pub use anonymous::{Anonymous, NetworkDoc};
 pub use cloud::Cloud;
 pub use given::Given;
+pub use keep_alive::{Bounds, KeepAliveRule};
 pub use keys::{ANONYMOUS, KeyDigest, KeyDoc, Scopes};
 pub use limits::{Limits, Rate};
 pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
 pub use outside::{Outside, SeenFile};
 pub use secret::Secret;
+pub use usage::UsageDoc;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -46,6 +52,12 @@ pub struct FleetDoc {
     pub cloud: Cloud,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
+    /// Other names for models, in the document's order; their keys are unique.
+    pub aliases: Vec<AliasDoc>,
+    /// How long clients may keep a model loaded.
+    pub keep_alive: Vec<KeepAliveRule>,
+    /// How tokens of streams are learnt.
+    pub usage: UsageDoc,
 }
 
 /// The order among candidates of one tier.
@@ -139,6 +151,12 @@ impl FleetDoc {
             None => Ok(doc),
         }
     }
+
+    /// What a client's `keep_alive` for this model is held to.
+    pub fn keep_alive_of(&self, model: &ModelKey) -> Option<Bounds> {
+        let rule = self.keep_alive.iter().find(|rule| rule.names(model))?;
+        Some(rule.bounds)
+    }
 }
 
 fn read_doc(root: &Reader<'_>) -> FleetDoc {
@@ -161,13 +179,10 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
         on_revoke: read_on_revoke(root),
         cloud: cloud::read_cloud(root),
         nodes,
+        aliases: aliases::read(root),
+        keep_alive: keep_alive::read(root),
+        usage: usage::read(root),
     };
-    if root.value("aliases").is_some() {
-        root.complain(
-            "aliases",
-            "model aliases are not built yet in this version; remove this key",
-        );
-    }
     root.finish();
     doc
 }

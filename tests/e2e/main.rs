@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod bad_input;
 mod bodies;
+mod edits;
 mod exactness;
 mod failure;
 mod life;

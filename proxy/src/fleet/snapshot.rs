@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use aivonx_shared::fleet_doc::{Cloud, FleetDoc, Strategy};
+use aivonx_shared::fleet_doc::{Bounds, Cloud, FleetDoc, Strategy};
 use aivonx_shared::model_name::{ModelKey, Source};
 use parking_lot::Mutex;
 
 use super::Node;
 use super::access::Access;
+use super::aliases::Aliases;
 use super::model_state::ModelState;
 use super::residents::Residents;
 
@@ -31,6 +32,7 @@ pub(crate) struct Snapshot {
     by_id: Vec<Option<Arc<ModelEntry>>>,
     /// By the spellings that clients use most, so that these need no parsing.
     by_spelling: HashMap<Box<str>, Arc<ModelEntry>>,
+    aliases: Aliases,
     any: Arc<ModelEntry>,
     /// Cloud models that nodes list as if they had them, while they are denied.
     stubs: HashSet<ModelKey>,
@@ -47,6 +49,8 @@ pub(crate) struct ModelEntry {
     pub(crate) residents: Arc<Residents>,
     /// Held over choosing and counting, which makes them one step.
     pub(crate) pick: Mutex<()>,
+    /// What a client's `keep_alive` is held to.
+    pub(crate) keep_alive: Option<Bounds>,
 }
 
 /// A node that may serve a model.
@@ -75,6 +79,7 @@ impl ModelEntry {
             holders,
             residents,
             pick: Mutex::new(()),
+            keep_alive: None,
         }
     }
 }
@@ -104,12 +109,18 @@ impl Snapshot {
                 continue;
             };
             let id = ModelId(index as u32);
-            let entry = Arc::new(ModelEntry::new(id, key.display(), holders));
+            let mut entry = ModelEntry::new(id, key.display(), holders);
+            entry.keep_alive = doc.keep_alive_of(&key);
+            let entry = Arc::new(entry);
             by_id.push(Some(Arc::clone(&entry)));
             for spelling in spellings(&key) {
                 by_spelling.insert(spelling.into(), Arc::clone(&entry));
             }
             models.insert(key, entry);
+        }
+        let aliases = Aliases::build(&doc.aliases, &models);
+        for hidden in aliases.iter().flat_map(|alias| spellings(&alias.key)) {
+            by_spelling.remove(hidden);
         }
         let any = wanted
             .iter()
@@ -128,6 +139,7 @@ impl Snapshot {
             models,
             by_id,
             by_spelling,
+            aliases,
             any: Arc::new(any),
             stubs,
         }
@@ -156,6 +168,16 @@ impl Snapshot {
     /// The order among candidates.
     pub(crate) fn strategy(&self) -> Strategy {
         self.doc.strategy
+    }
+
+    /// Other names for models.
+    pub(crate) fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
+    /// Whether the counts of streams are asked for where a client did not.
+    pub(crate) fn injects_usage(&self) -> bool {
+        self.doc.usage.inject
     }
 
     /// Every node, disabled ones too.
@@ -237,7 +259,7 @@ fn id_of(ids: &mut HashMap<ModelKey, ModelId>, key: &ModelKey) -> ModelId {
 }
 
 /// The short form with and without its tag, as far as they mean this model and no source.
-fn spellings(key: &ModelKey) -> impl Iterator<Item = &str> {
+pub(super) fn spellings(key: &ModelKey) -> impl Iterator<Item = &str> {
     let display = key.display();
     let bare = display.strip_suffix(":latest");
     [Some(display), bare]

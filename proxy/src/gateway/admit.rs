@@ -3,6 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use aivonx_shared::fleet_doc::Cloud;
 use pingora::Result;
 use pingora_proxy::Session;
 
@@ -10,10 +11,12 @@ use super::ctx::RequestCtx;
 use super::{Gateway, failure};
 use crate::request::auth::Caller;
 use crate::request::client::ClientAddress;
+use crate::request::intent::web_search_tool;
 use crate::request::limit;
+use crate::request::model_scan::Outcome;
 use crate::request::permission::Asked;
 use crate::request::rejection::Rejection;
-use crate::request::route::Route;
+use crate::request::route::{NodeRoute, Route};
 
 impl Gateway {
     /// Finds out who asks.
@@ -63,7 +66,8 @@ impl Gateway {
     }
 
     /// Holds what the body asks for against the caller's list and the house's rules.
-    pub(super) fn permit(&self, session: &Session, ctx: &RequestCtx) -> Result<()> {
+    pub(super) fn permit(&self, session: &Session, ctx: &mut RequestCtx) -> Result<()> {
+        self.check_tools(session, ctx).map_err(failure::rejected)?;
         let (Some(found), Some(caller)) = (&ctx.found, &ctx.caller) else {
             return Err(failure::rejected(Rejection::NoKey)); // `admit` and `read_body` went before
         };
@@ -78,5 +82,32 @@ impl Gateway {
             .check_cloud(&self.fleet.load())
             .and_then(|()| asked.check_model(&caller.grant))
             .map_err(failure::rejected)
+    }
+
+    /// Refuses tools by which a node would search the web, while nothing shall leave the house.
+    fn check_tools(&self, session: &Session, ctx: &mut RequestCtx) -> Result<(), Rejection> {
+        let route = ctx.node_route();
+        let searches = matches!(route, NodeRoute::V1Responses | NodeRoute::V1Messages);
+        if !searches || self.fleet.load().cloud() == Cloud::Allow {
+            return Ok(());
+        }
+        if ctx.body.streams_on() {
+            let what = "a body too large to be looked through for web searches";
+            return Err(Rejection::Cloud(what.into()));
+        }
+        let Some(found) = ctx.found.as_ref().filter(|found| {
+            // what is no JSON is refused by every node
+            found.given.tools > 0 && found.outcome == Outcome::Complete
+        }) else {
+            return Ok(());
+        };
+        let body = ctx.body.plain(session, found, &self.limits);
+        let body = body.ok_or(Rejection::BodyMemory)?;
+        match web_search_tool(route, &body) {
+            Some(tool) => Err(Rejection::Cloud(format!(
+                "a request with the tool '{tool}'"
+            ))),
+            None => Ok(()),
+        }
     }
 }

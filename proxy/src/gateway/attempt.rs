@@ -21,6 +21,9 @@ use crate::upstream::retry::{Judgement, judge};
 impl Gateway {
     /// Takes a place on the best node, or says why there is none.
     pub(super) fn acquire(&self, ctx: &mut RequestCtx) -> Result<()> {
+        if ctx.resolved.is_unserved() {
+            return Err(failure::rejected(self.no_node(ctx, NoNode::None)));
+        }
         let now = Instant::now();
         let none = match self.balancer.acquire(&ctx.resolved.demand, &ctx.tried, now) {
             Ok(permit) => {
@@ -31,6 +34,9 @@ impl Gateway {
             }
             Err(none) => none,
         };
+        if Self::fall_back(ctx) {
+            return self.acquire(ctx);
+        }
         Err(failure::rejected(self.no_node(ctx, none)))
     }
 
@@ -106,6 +112,7 @@ impl Gateway {
     /// Makes the client's head fit for the node.
     pub(super) fn to_node(&self, head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
         let Some(node) = &ctx.node else { return Ok(()) };
+        ctx.body.frame(head)?;
         let snapshot = self.fleet.load();
         headers::strip(head, |name| snapshot.access().is_user_header(name));
         headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
@@ -194,11 +201,12 @@ impl Gateway {
     pub(super) fn mark(
         session: &Session,
         head: &mut ResponseHeader,
-        ctx: &RequestCtx,
+        ctx: &mut RequestCtx,
     ) -> Result<()> {
         if head.status.is_informational() {
             return Ok(());
         }
+        Self::mark_edits(head, ctx)?;
         if session.req_header().version == http::Version::HTTP_10 {
             headers::for_http_1_0(head);
         }

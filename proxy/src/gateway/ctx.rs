@@ -20,6 +20,7 @@ use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
 use crate::upstream::usage::Tail;
+use crate::upstream::usage_filter::UsageFilter;
 
 /// The state of one request. Dropping it gives everything back.
 pub(crate) struct RequestCtx {
@@ -50,6 +51,8 @@ pub(crate) struct RequestCtx {
     pub(super) attempts: u32,
     /// Serials of nodes that will not be asked again.
     pub(super) tried: Vec<u64>,
+    /// Those of them that are not asked for another model of an alias, either.
+    pub(super) unreachable: Vec<u64>,
     /// A node that answered 500, while another one is asked.
     pub(super) suspect: Option<Suspect>,
     /// Whether a pooled connection that turned out closed was replaced on the same node.
@@ -62,6 +65,10 @@ pub(crate) struct RequestCtx {
     pub(super) judgement: Option<Judgement>,
     pub(super) first_byte: Option<Duration>,
     pub(super) tail: Tail,
+    /// Whether the node was asked for counts that the client did not ask for.
+    pub(super) asked_for_usage: bool,
+    /// Takes them out again.
+    pub(super) usage_filter: Option<Box<UsageFilter>>,
     /// What the access line says instead of what the status says.
     pub(super) outcome: Option<&'static str>,
 }
@@ -87,6 +94,7 @@ impl RequestCtx {
             attempt: None,
             attempts: 0,
             tried: Vec::new(),
+            unreachable: Vec::new(),
             suspect: None,
             reconnected: None,
             last_failure: None,
@@ -94,6 +102,8 @@ impl RequestCtx {
             judgement: None,
             first_byte: None,
             tail: Tail::default(),
+            asked_for_usage: false,
+            usage_filter: None,
             outcome: None,
         }
     }

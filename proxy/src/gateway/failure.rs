@@ -34,13 +34,14 @@ impl Gateway {
         let tried: Vec<_> = ctx.tried.iter().copied().chain(serial).collect();
         self.balancer
             .has_another(&ctx.resolved.demand, &tried, Instant::now())
+            || Self::chain_goes_on(ctx)
     }
 
     /// Leaves the present node and asks Pingora for another attempt.
     pub(super) fn try_another(&self, ctx: &mut RequestCtx, reason: &'static str) -> Box<Error> {
         self.metrics.retried(reason);
         if let Some(permit) = ctx.permit.take() {
-            ctx.tried.push(permit.node().serial());
+            Self::note_left(ctx, permit.node().serial(), reason);
         }
         ctx.attempt = None;
         let mut error = Error::explain(ErrorType::Custom("retry"), reason);
@@ -226,7 +227,7 @@ impl Gateway {
         };
         let last = ctx
             .dialect
-            .stream_error(&content_type, &message, ctx.tail.is_mid_line());
+            .stream_error(&content_type, &message, ctx.is_mid_line());
         if let Some(last) = last.filter(|_| framed) {
             // a client that has gone in the meantime changes nothing
             let _ = session.write_response_body(Some(last.into()), true).await;

@@ -62,6 +62,7 @@ impl Gateway {
                 method: method_label(&session.req_header().method),
                 route: ctx.route.label(),
                 model: ctx.resolved.label(),
+                alias: ctx.resolved.alias_label(),
                 node,
                 status,
                 outcome,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::merged;
+use super::{aliases, merged};
 use crate::fleet::Snapshot;
 use crate::fleet::access::Grant;
 
@@ -10,7 +10,9 @@ use crate::fleet::access::Grant;
 /// `running_on` added: the nodes that have it loaded.
 pub(crate) fn ps(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
     let lists = |node: &crate::fleet::Node| node.state().residency().clone();
-    let models: Vec<Value> = merged(snapshot, grant, lists)
+    let mut list = merged(snapshot, lists);
+    aliases::show_to(grant, &mut list);
+    let models: Vec<Value> = list
         .into_iter()
         .map(|(mut listed, nodes)| {
             listed.entry.insert("running_on".into(), json!(nodes));

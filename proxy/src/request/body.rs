@@ -11,6 +11,9 @@
 //! - a longer body is read until its model is known; the rest streams and cannot be sent again.
 //!
 //! On the first call of an attempt `outgoing` puts out all that was read in place of what comes in.
+//! `edited` changes what was read; every attempt then puts out the changed bytes.
+
+mod edited;
 
 use std::sync::Arc;
 
@@ -20,9 +23,10 @@ use pingora::prelude::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::budget::{BodyBudget, Charge};
-use super::model_scan::{Field, Found, ModelScan, Outcome, Root, ZstdScan};
+use super::model_scan::{Found, ModelScan, ZstdScan};
 use super::rejection::Rejection;
 use super::route::NodeRoute;
+use edited::{Edited, Watch};
 
 /// Pingora's own buffer for a second attempt, bytes.
 const RETRY_BUFFER: u64 = 64 << 10;
@@ -38,8 +42,14 @@ pub(crate) struct Body {
     stash: Option<Bytes>,
     /// Gives the memory back when nothing will be sent again.
     charge: Option<Charge>,
-    /// The scan of a body that streams on, and its model so far.
-    watch: Option<(ModelScan, Option<String>)>,
+    /// Says whether what streams on may stand beside what was read.
+    watch: Option<Watch>,
+    /// What editing changed.
+    edited: Option<Edited>,
+    /// Whether the body came in zstd.
+    is_zstd: bool,
+    /// Whether the rest is still with the client and will not be held.
+    streams: bool,
     /// Whether the stash went out in this attempt.
     injected: bool,
     /// Whether bytes beyond the stash went to a node: they cannot be sent again.
@@ -127,29 +137,20 @@ impl Scan {
         match self {
             Self::Plain(scan) => scan.so_far().clone(),
             Self::Zstd(scan) => scan.scan().so_far().clone(),
-            Self::None => unjudged(),
+            Self::None => Found::unjudged(),
         }
+    }
+
+    fn is_zstd(&self) -> bool {
+        matches!(self, Self::Zstd(_))
     }
 
     fn finish(self) -> Found {
         match self {
             Self::Plain(scan) => scan.finish(),
-            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| unjudged()),
-            Self::None => unjudged(),
+            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| Found::unjudged()),
+            Self::None => Found::unjudged(),
         }
-    }
-}
-
-/// What is known of a body that only a node can read.
-fn unjudged() -> Found {
-    Found {
-        outcome: Outcome::Broken,
-        root: Root::None,
-        model: Field::Absent,
-        name: Field::Absent,
-        stream: None,
-        include_usage: None,
-        end: None,
     }
 }
 
@@ -296,6 +297,7 @@ impl Reading<'_> {
         let body = Body {
             stash: (!all_buffered && self.read > 0).then(|| self.kept.freeze()),
             charge: self.charge,
+            is_zstd: self.scan.is_zstd(),
             ..Body::default()
         };
         Ok((body, self.scan.finish()))
@@ -303,14 +305,17 @@ impl Reading<'_> {
 
     fn streams(self) -> (Body, Found) {
         let found = self.scan.so_far();
+        let is_zstd = self.scan.is_zstd();
         let watch = match self.scan {
-            Scan::Plain(scan) => Some((scan, found.model.text().map(str::to_owned))),
+            Scan::Plain(scan) => Some(Watch::new(scan)),
             Scan::Zstd(_) | Scan::None => None,
         };
         let body = Body {
             stash: Some(self.kept.freeze()),
             charge: self.charge,
             watch,
+            is_zstd,
+            streams: true,
             ..Body::default()
         };
         (body, found)
@@ -324,13 +329,23 @@ impl Body {
         self.replay_first = session.downstream_session.get_retry_buffer().is_some();
     }
 
-    /// What goes to the node in place of `incoming`.
-    pub(crate) fn outgoing(&mut self, incoming: &mut Option<Bytes>) -> Result<(), Rejection> {
+    /// What goes to the node in place of `incoming`; `end` says that nothing more comes.
+    pub(crate) fn outgoing(
+        &mut self,
+        incoming: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<(), Rejection> {
         let first = !std::mem::replace(&mut self.injected, true);
         // with everything in Pingora's buffer, its bytes pass as they are
         let Some(stash) = self.stash.clone() else {
             return Ok(());
         };
+        if let Some(edited) = &self.edited
+            && edited.decides()
+        {
+            *incoming = edited.outgoing(first.then_some(stash), incoming.take(), end);
+            return Ok(());
+        }
         let replayed = first && self.replay_first;
         let fresh = incoming
             .take()
@@ -349,13 +364,10 @@ impl Body {
     /// Looks at bytes that stream past: another model in them ends the request.
     fn note(&mut self, fresh: &Bytes) -> Result<(), Rejection> {
         self.streamed = true;
-        if let Some((scan, first)) = &mut self.watch {
-            scan.feed(fresh);
-            if scan.model() != first.as_deref() {
-                return Err(Rejection::SecondModel);
-            }
+        match &mut self.watch {
+            Some(watch) => watch.pass(fresh),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the body streams on and another model in it would end the request.

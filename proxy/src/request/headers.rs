@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 /// Headers of a client that no node shall see: its credentials (a node would send them on to
 /// ollama.com with a cloud model), its origin (checked here), and what would change the answer's
 /// bytes or the node's redirects. Hop-by-hop headers are Pingora's.
-const STRIPPED: [&str; 14] = [
+const STRIPPED: [&str; 15] = [
     "authorization",
     "x-api-key",
     "cookie",
@@ -22,6 +22,7 @@ const STRIPPED: [&str; 14] = [
     "x-aivonx-node",
     "x-aivonx-attempts",
     "x-aivonx-queue-ms",
+    "x-aivonx-model",
 ];
 
 /// What is wrong with a client's head in itself, as Go's server would put it: status and reason.

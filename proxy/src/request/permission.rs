@@ -56,6 +56,16 @@ impl Asked<'_> {
         }
         let is_judged = self.is_watched || self.found.outcome == Outcome::Complete;
         let is_text = matches!(self.found.model, Field::Absent | Field::Text(_));
+        if let Some(aliased) = &self.resolved.alias
+            && is_judged
+            && is_text
+        {
+            return if aliased.alias.is_open_to(grant) {
+                Ok(())
+            } else {
+                Err(Rejection::ModelForbidden(self.resolved.asked.clone()))
+            };
+        }
         let mut scratch = String::new();
         let key = ModelKey::of(&self.resolved.asked, &mut scratch)
             .ok()

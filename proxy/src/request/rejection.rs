@@ -32,6 +32,9 @@ pub(crate) enum Rejection {
     /// A body beyond the memory named another model after it was already on its way.
     #[error("request names two models; a body of this size may name one")]
     SecondModel,
+    /// A body beyond the memory brought a `keep_alive` that must be held to bounds too late for it.
+    #[error("request body too large: its keep_alive must stand before what is long")]
+    LateKeepAlive,
     /// Every attempt failed before a byte; the text is the last failure.
     #[error("{0}")]
     NodeFailed(String),
@@ -108,7 +111,7 @@ impl Rejection {
             | Self::NoNode
             | Self::NotSignedIn
             | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::LateKeepAlive => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
@@ -145,6 +148,7 @@ impl Rejection {
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
+            Self::LateKeepAlive => "late_keep_alive",
             Self::NodeFailed(_) => "node_failed",
             Self::FirstByteTimeout { .. } => "first_byte_timeout",
             Self::NoKey => "no_key",

@@ -26,6 +26,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) method: &'a str,
     pub(crate) route: &'static str,
     pub(crate) model: &'a str,
+    /// Written only where the client named one.
+    pub(crate) alias: Option<&'a str>,
     pub(crate) node: &'a str,
     pub(crate) status: u16,
     /// `ok`, `error`, `client_gone`, `broken`, `unfinished`, or a rejection's reason.
@@ -54,6 +56,9 @@ impl AccessLine<'_> {
         json.text(",\"method\":", self.method);
         json.text(",\"route\":", self.route);
         json.text(",\"model\":", self.model);
+        if let Some(alias) = self.alias {
+            json.text(",\"alias\":", alias);
+        }
         json.text(",\"node\":", self.node);
         json.number(",\"status\":", Some(self.status.into()));
         json.text(",\"outcome\":", self.outcome);
@@ -275,6 +280,7 @@ mod tests {
                 method: "POST",
                 route: "/api/chat",
                 model: "m",
+                alias: (status == 404).then_some("small"),
                 node: "n",
                 status,
                 outcome: "ok",
@@ -298,6 +304,7 @@ mod tests {
             .collect();
         assert_eq!(statuses, [200, 404]);
         assert!(text.contains(",\"duration_ms\":1.500,"), "{text}");
+        assert_eq!(text.matches(",\"alias\":\"small\",").count(), 1, "{text}");
         assert!(
             text.starts_with("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":\"a\\\"b\""),
             "{text}"

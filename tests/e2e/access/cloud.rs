@@ -42,6 +42,16 @@ async fn cloud_models_and_web_tools_are_refused_by_name_before_a_node_is_asked()
             "web search and web fetch",
         ),
         (
+            "/v1/responses",
+            r#"{"model":"tiny","input":"x","tools":[{"type":"web_search"}]}"#,
+            "a request with the tool 'web_search'",
+        ),
+        (
+            "/v1/messages",
+            r#"{"model":"tiny","max_tokens":1,"messages":[],"Tools":[{"type":"web\u005fsearch_20250305"}]}"#,
+            "a request with the tool 'web_search_20250305'",
+        ),
+        (
             "/api/experimental/web_fetch",
             r#"{"url":"x"}"#,
             "web search and web fetch",
@@ -60,7 +70,7 @@ async fn cloud_models_and_web_tools_are_refused_by_name_before_a_node_is_asked()
         .collect();
     assert!(asked.is_empty(), "{asked:?}");
     aivonx
-        .metric_is("aivonx_rejections_total{reason=\"cloud\"}", 7.0)
+        .metric_is("aivonx_rejections_total{reason=\"cloud\"}", 9.0)
         .await;
     // a name that only looks like one is none
     let answer = post(aivonx.addr, "/api/chat", r#"{"model":"my-cloud-model"}"#).await;

@@ -142,3 +142,50 @@ async fn a_form_cannot_be_overridden_from_the_query() {
         assert_eq!(answer.status, 400, "{query}: {}", answer.text());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alias_on_the_list_opens_what_it_leads_to_and_no_more() {
+    let node = node(&["tiny", "small"]).await;
+    let document = format!(
+        "aliases: {{fast: [tiny], both: [tiny, small]}}\nkeys:\n{}{}",
+        key("by-alias", ", models: [fast]"),
+        key("by-model", ", models: [tiny]")
+    );
+    let aivonx = Setup::nodes_with(&[&node], "", &document).start().await;
+    let status = async |id: &str, model: &str| {
+        let body = format!(r#"{{"model":"{model}"}}"#);
+        ask(aivonx.addr, &bearer(id), "POST", "/api/generate", &body)
+            .await
+            .status
+    };
+    for (id, model, want) in [
+        ("by-alias", "fast", 200),
+        ("by-alias", "tiny", 403),
+        ("by-alias", "both", 403),
+        ("by-model", "tiny", 200),
+        ("by-model", "fast", 200),
+        ("by-model", "both", 403), // it may fall back to a model that is not on the list
+    ] {
+        assert_eq!(status(id, model).await, want, "{id} {model}");
+    }
+    let tags = ask(aivonx.addr, &bearer("by-alias"), "GET", "/api/tags", "")
+        .await
+        .json();
+    let names: Vec<_> = tags["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["fast:latest"]);
+    let one = async |id: &str| {
+        let path = format!("/v1/models/{id}");
+        ask(aivonx.addr, &bearer("by-alias"), "GET", &path, "")
+            .await
+            .status
+    };
+    assert_eq!(
+        (one("fast").await, one("both").await, one("tiny").await),
+        (200, 404, 404)
+    );
+}
