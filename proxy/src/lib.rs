@@ -8,10 +8,11 @@
 //!   request/origin   Ollama's Host and Origin checks
 //!   request/body     read within the budget, know the model, keep it for another attempt
 //!   request/demand   what is demanded of a node
+//!   request/edit     what the body shall say instead
 //!   balance          candidates -> strategy -> permit
 //!   upstream         connect, send, judge the answer's head; or another attempt
 //!   relay            Pingora, chunk by chunk
-//!   upstream/usage   tokens from the last bytes
+//!   upstream/usage   tokens from the last bytes; and taken out where nobody asked for them
 //!   telemetry        metrics, access line
 //! ```
 //!

@@ -122,15 +122,12 @@ impl Snapshot {
         for hidden in aliases.iter().flat_map(|alias| spellings(&alias.key)) {
             by_spelling.remove(hidden);
         }
-        let any = wanted
-            .iter()
-            .map(|node| Holder {
-                node: Arc::clone(node),
-                model: None,
-                is_stub: false,
-            })
-            .collect();
-        let any = ModelEntry::new(ModelId::ANY, "", any);
+        let any = wanted.iter().map(|node| Holder {
+            node: Arc::clone(node),
+            model: None,
+            is_stub: false,
+        });
+        let any = ModelEntry::new(ModelId::ANY, "", any.collect());
         Self {
             doc,
             access,

@@ -46,16 +46,32 @@ pub(crate) struct Body {
     watch: Option<Watch>,
     /// What editing changed.
     edited: Option<Edited>,
-    /// Whether the body came in zstd.
-    is_zstd: bool,
-    /// Whether the rest is still with the client and will not be held.
-    streams: bool,
+    coding: Coding,
+    reach: Reach,
     /// Whether the stash went out in this attempt.
     injected: bool,
     /// Whether bytes beyond the stash went to a node: they cannot be sent again.
     streamed: bool,
     /// Whether this attempt began with Pingora's buffer.
     replay_first: bool,
+}
+
+/// How a body came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Coding {
+    #[default]
+    Plain,
+    Zstd,
+}
+
+/// How much of a body is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Reach {
+    /// All that matters.
+    #[default]
+    Whole,
+    /// The rest is still with the client and will not be held.
+    StreamsOn,
 }
 
 /// Why a body could not be taken.
@@ -141,8 +157,11 @@ impl Scan {
         }
     }
 
-    fn is_zstd(&self) -> bool {
-        matches!(self, Self::Zstd(_))
+    fn coding(&self) -> Coding {
+        match self {
+            Self::Zstd(_) => Coding::Zstd,
+            Self::Plain(_) | Self::None => Coding::Plain,
+        }
     }
 
     fn finish(self) -> Found {
@@ -297,7 +316,7 @@ impl Reading<'_> {
         let body = Body {
             stash: (!all_buffered && self.read > 0).then(|| self.kept.freeze()),
             charge: self.charge,
-            is_zstd: self.scan.is_zstd(),
+            coding: self.scan.coding(),
             ..Body::default()
         };
         Ok((body, self.scan.finish()))
@@ -305,7 +324,7 @@ impl Reading<'_> {
 
     fn streams(self) -> (Body, Found) {
         let found = self.scan.so_far();
-        let is_zstd = self.scan.is_zstd();
+        let coding = self.scan.coding();
         let watch = match self.scan {
             Scan::Plain(scan) => Some(Watch::new(scan)),
             Scan::Zstd(_) | Scan::None => None,
@@ -314,8 +333,8 @@ impl Reading<'_> {
             stash: Some(self.kept.freeze()),
             charge: self.charge,
             watch,
-            is_zstd,
-            streams: true,
+            coding,
+            reach: Reach::StreamsOn,
             ..Body::default()
         };
         (body, found)

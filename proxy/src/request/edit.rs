@@ -157,9 +157,9 @@ mod tests {
         scan.finish()
     }
 
-    fn edit(wanted: Wanted, route: NodeRoute, body: &str) -> String {
+    fn edit(wanted: &Wanted, route: NodeRoute, body: &str) -> String {
         let found = scan(body.as_bytes());
-        let splices = Splices::plan(&wanted, &found, route, body.as_bytes(), true).unwrap();
+        let splices = Splices::plan(wanted, &found, route, body.as_bytes(), true).unwrap();
         String::from_utf8(splices.apply(body.as_bytes()).to_vec()).unwrap()
     }
 
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_model_is_rewritten_wherever_it_stands_and_nothing_else_is() {
-        let edit = |body| edit(model(), NodeRoute::Chat, body);
+        let edit = |body| edit(&model(), NodeRoute::Chat, body);
         for (body, edited) in [
             (
                 r#"{"model":"a","messages":[{"model":"a"}]}"#,
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_name_that_stands_for_the_model_is_rewritten() {
-        let edit = |body| edit(model(), NodeRoute::Show, body);
+        let edit = |body| edit(&model(), NodeRoute::Show, body);
         assert_eq!(edit(r#"{"name":"a"}"#), r#"{"name":"qwen3:8b"}"#);
         assert_eq!(
             edit(r#"{"model":"","Name":"a"}"#),
@@ -207,7 +207,7 @@ mod tests {
             usage: true,
             ..Wanted::default()
         };
-        let edit = |body: &str| edit(wanted(), NodeRoute::V1Chat, body);
+        let edit = |body: &str| edit(&wanted(), NodeRoute::V1Chat, body);
         assert_eq!(
             edit(r#"{"stream":true} {"x":1}"#),
             r#"{"stream":true,"stream_options":{"include_usage":true}} {"x":1}"#
@@ -233,7 +233,7 @@ mod tests {
             }),
             ..Wanted::default()
         };
-        let edit = |body| edit(wanted(), NodeRoute::Generate, body);
+        let edit = |body| edit(&wanted(), NodeRoute::Generate, body);
         for (body, edited) in [
             (
                 r#"{"keep_alive":-1,"prompt":"x"}"#,
@@ -297,7 +297,7 @@ mod tests {
             let found = scan(body.as_bytes());
             let wanted = Wanted { usage, ..model() };
             let named = found.model.text().is_some_and(|model| !model.is_empty());
-            let edited = edit(wanted, NodeRoute::V1Chat, &body);
+            let edited = edit(&wanted, NodeRoute::V1Chat, &body);
             let after = scan(edited.as_bytes());
             if named {
                 prop_assert_eq!(after.model.text(), Some("qwen3:8b"));

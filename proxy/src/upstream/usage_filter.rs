@@ -85,24 +85,13 @@ impl UsageFilter {
         if std::mem::take(&mut self.drop_blank) && line.trim_ascii_end().is_empty() {
             return;
         }
-        match self.goes(line, is_long) {
+        match goes(line, is_long) {
             Goes::Nothing => out.extend_from_slice(line),
             Goes::Event => self.drop_blank = true,
             Goes::Part(from, to) => {
                 out.extend_from_slice(&line[..from]);
                 out.extend_from_slice(&line[to..]);
             }
-        }
-    }
-
-    /// What of a line goes.
-    fn goes(&self, line: &[u8], is_long: bool) -> Goes {
-        if memmem::find(line, KEY).is_none() {
-            Goes::Nothing
-        } else if is_long {
-            at_the_end(line)
-        } else {
-            of_event(line)
         }
     }
 }
@@ -115,6 +104,17 @@ enum Goes {
     Event,
     /// The bytes from here to there.
     Part(usize, usize),
+}
+
+/// What of a line goes, or of the end of a long one.
+fn goes(line: &[u8], is_long: bool) -> Goes {
+    if memmem::find(line, KEY).is_none() {
+        Goes::Nothing
+    } else if is_long {
+        at_the_end(line)
+    } else {
+        of_event(line)
+    }
 }
 
 /// What of a whole `data:` line goes.

@@ -111,6 +111,7 @@ fn complain_of_pairs(root: &Reader<'_>, aliases: &[AliasDoc]) {
 #[cfg(test)]
 mod tests {
     use super::super::FleetDoc;
+    use super::*;
 
     fn problems(aliases: &str) -> Vec<String> {
         let text = format!("nodes: []\naliases:\n{aliases}");
@@ -128,7 +129,7 @@ mod tests {
             .aliases
             .iter()
             .map(|alias| {
-                let models: Vec<_> = alias.models.iter().map(|model| model.display()).collect();
+                let models: Vec<_> = alias.models.iter().map(ModelName::display).collect();
                 (
                     alias.written.as_str(),
                     alias.name.display(),

@@ -112,19 +112,19 @@ pub fn decode_zstd(body: &[u8], length: u64) -> Option<Vec<u8>> {
     decoder
         .set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
         .ok()?;
-    let mut decoded = vec![0; length];
+    let mut plain = vec![0; length];
     let mut input = InBuffer::around(body);
     let mut done = 0;
     while done < length {
         let (before, read) = (done, input.pos());
-        let mut output = OutBuffer::around(&mut decoded[done..]);
+        let mut output = OutBuffer::around(&mut plain[done..]);
         decoder.run(&mut input, &mut output).ok()?;
         done += output.pos();
         if done == before && input.pos() == read {
             return None;
         }
     }
-    Some(decoded)
+    Some(plain)
 }
 
 impl std::fmt::Debug for ZstdScan {
