@@ -102,7 +102,6 @@ impl Body {
 
     /// What is held of the body, decoded, for a closer look. `None` where it cannot be decoded, or
     /// may not be for want of memory.
-    #[expect(dead_code, reason = "asked by the rule for cloud models")]
     pub(crate) fn plain(
         &mut self,
         session: &Session,
