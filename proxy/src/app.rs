@@ -28,6 +28,7 @@ use crate::probe::Probes;
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::sync::file::FleetFile;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
@@ -148,6 +149,7 @@ struct Parts {
     balancer: Arc<Balancer>,
     metrics: Arc<Metrics>,
     limits: Arc<BodyLimits>,
+    stores: Arc<Stores>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
     first_round: Arc<AtomicBool>,
@@ -163,10 +165,13 @@ impl Parts {
             AccessLog::Stdout => AccessLogger::start(std::io::stdout())?,
             AccessLog::Off => AccessLogger::off(),
         };
+        let metrics = Arc::new(Metrics::new()?);
+        let stores = Stores::new(Arc::clone(&fleet), config.timeouts, Arc::clone(&metrics));
         Ok(Self {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
+            stores: Arc::new(stores),
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
                 budget: BodyBudget::new(config.body.buffer_total),
@@ -197,6 +202,7 @@ impl Parts {
             max_attempts: config.max_attempts as u32,
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
         }
     }
@@ -224,6 +230,7 @@ impl Parts {
 
     fn drain(&self, exit: fn() -> !) -> Drain {
         Drain {
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
             draining: Arc::clone(&self.draining),
             access_log: self.access_log.clone(),
@@ -347,6 +354,7 @@ impl Background {
 
 /// Leaves as soon as nothing is open after SIGTERM.
 struct Drain {
+    stores: Arc<Stores>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
     access_log: AccessLogger,
@@ -359,6 +367,7 @@ impl BackgroundService for Drain {
         // an error means that the server is gone already
         let _ = shutdown.changed().await;
         self.draining.store(true, Ordering::Release);
+        self.stores.stop();
         tracing::info!(requests.open = self.active.count(), "draining");
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while self.active.count() > 0 {

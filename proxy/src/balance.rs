@@ -26,6 +26,9 @@ pub(crate) struct Demand {
     pub(crate) model: Option<ModelId>,
     /// The key of a model that nobody holds: it still must not go where a pattern forbids it.
     pub(crate) unheld: Option<ModelKey>,
+    /// Serials of the nodes that may take it, where not every candidate may: one that was named by
+    /// the client, or the one that has its blobs.
+    pub(crate) only: Option<Arc<[u64]>>,
 }
 
 impl Demand {
@@ -122,10 +125,15 @@ impl Balancer {
 }
 
 fn allowed(holder: &crate::fleet::snapshot::Holder, demand: &Demand) -> bool {
+    let node = &holder.node;
     demand
-        .unheld
+        .only
         .as_ref()
-        .is_none_or(|key| holder.node.doc().models.allow(key))
+        .is_none_or(|only| only.contains(&node.serial()))
+        && demand
+            .unheld
+            .as_ref()
+            .is_none_or(|key| node.doc().models.allow(key))
 }
 
 /// Holders stand in the order of their nodes' serials.

@@ -52,6 +52,7 @@ impl Fleet {
         let doc = Arc::new(FleetDoc {
             strategy: aivonx_shared::fleet_doc::Strategy::default(),
             anonymous: aivonx_shared::fleet_doc::Anonymous::default(),
+            pull: aivonx_shared::fleet_doc::PullDoc::default(),
             nodes: Vec::new(),
         });
         let source = Source {

@@ -7,6 +7,9 @@ mod attempt;
 mod ctx;
 mod failure;
 mod finish;
+mod pin;
+mod store;
+mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +29,7 @@ use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
@@ -44,6 +48,7 @@ pub(crate) struct Gateway {
     pub(crate) max_attempts: u32,
     pub(crate) version: Option<String>,
     pub(crate) dice: Dice,
+    pub(crate) stores: Arc<Stores>,
     /// Requests being answered; what a drain waits for.
     pub(crate) active: Arc<Active>,
 }
@@ -94,8 +99,12 @@ impl ProxyHttp for Gateway {
         if self.answer_by_route(session, ctx).await? {
             return Ok(true);
         }
+        if let Some(route) = ctx.store_route() {
+            return self.change_store(session, ctx, route).await;
+        }
         self.read_body(session, ctx).await?;
-        Ok(false)
+        self.pin(session, ctx)?;
+        self.unload(session, ctx).await
     }
 
     async fn upstream_peer(
@@ -138,6 +147,7 @@ impl ProxyHttp for Gateway {
         _: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
+        ctx.sends(body.as_deref());
         ctx.body.outgoing(body).map_err(failure::rejected)
     }
 
@@ -156,6 +166,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
+        self.make_known(head, ctx).await;
         Self::mark(session, head, ctx)
     }
 
@@ -168,6 +179,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if let Some(piece) = body.as_deref().filter(|piece| !piece.is_empty()) {
             ctx.saw(piece);
+            self.begin_to_know(ctx);
         }
         Ok(None)
     }

@@ -6,3 +6,4 @@ pub(crate) mod connection;
 pub(crate) mod peer;
 pub(crate) mod retry;
 pub(crate) mod usage;
+pub(crate) mod words;

@@ -3,12 +3,14 @@
 //! replaces the one in force.
 
 mod node_url;
+mod pull;
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::Value;
 
 pub use node_url::{NodeUrl, Scheme, UrlError};
+pub use pull::{PullDoc, PullTo, WhenClientLeaves};
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -24,6 +26,8 @@ pub struct FleetDoc {
     pub strategy: Strategy,
     /// Who may use the fleet without a key.
     pub anonymous: Anonymous,
+    /// How pulls are spread over the nodes.
+    pub pull: PullDoc,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
 }
@@ -67,7 +71,7 @@ pub struct NodeDoc {
     pub url: NodeUrl,
     /// Share of the work relative to the other nodes; at least 1.
     pub weight: u32,
-    /// Free text for operators.
+    /// Free text for operators; `pull.to` may name it.
     pub labels: BTreeMap<String, String>,
     /// Concurrent requests of one model: the node's `OLLAMA_NUM_PARALLEL`.
     pub slots: u32,
@@ -125,6 +129,7 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
     let doc = FleetDoc {
         strategy: read_strategy(root),
         anonymous: read_anonymous(root),
+        pull: pull::read_pull(&root.section("pull")),
         nodes,
     };
     for (key, what) in [

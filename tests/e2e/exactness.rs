@@ -30,7 +30,7 @@ enum Kind {
     FleetRead,
     /// The model's entry, where Ollama's router finds no route.
     SlashInName,
-    /// Changes a node's store or identity: 501 with a reason.
+    /// Changes a node's identity: 501 with a reason.
     NotBuilt,
     /// A request with two lengths is refused and its connection closed.
     Smuggling,
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 /// The exceptions: name (one `*` stands for any text), kind, reason.
-const EXCEPTIONS: [(&str, Kind, &str); 13] = [
+const EXCEPTIONS: [(&str, Kind, &str); 6] = [
     (
         "ps-*",
         Kind::FleetRead,
@@ -65,13 +65,6 @@ const EXCEPTIONS: [(&str, Kind, &str); 13] = [
         Kind::Smuggling,
         "Pingora refuses it with no body",
     ),
-    ("bad-*-api-pull", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-push", Kind::NotBuilt, "changes a registry"),
-    ("bad-*-api-create", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-copy", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-delete", Kind::NotBuilt, "changes a store"),
-    ("bad-blob-*", Kind::NotBuilt, "changes a store"),
-    ("store-*", Kind::NotBuilt, "changes a store"),
     (
         "identity-*",
         Kind::NotBuilt,

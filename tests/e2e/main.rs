@@ -15,3 +15,4 @@ mod exactness;
 mod failure;
 mod life;
 mod routing;
+mod store;

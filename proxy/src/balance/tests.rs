@@ -29,6 +29,7 @@ async fn balancer(yaml: &str) -> (Arc<Fleet>, Balancer, Demand) {
         Demand {
             model: id,
             unheld: None,
+            only: None,
         },
     )
 }
@@ -209,6 +210,7 @@ async fn what_stands_against_every_node_is_told() {
     let gone = Demand {
         model: Some(ModelId(999)),
         unheld: None,
+        only: None,
     };
     assert_eq!(balancer.acquire(&gone, &[], now).err(), Some(NoNode::None));
 }
@@ -220,6 +222,7 @@ async fn an_unheld_model_goes_only_where_patterns_allow_it() {
     let demand = Demand {
         model: None,
         unheld: Some(ModelKey::parse("llama3:70b").unwrap()),
+        only: None,
     };
     for _ in 0..20 {
         assert_eq!(

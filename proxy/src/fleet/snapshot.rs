@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aivonx_shared::fleet_doc::{FleetDoc, Strategy};
+use aivonx_shared::fleet_doc::{FleetDoc, PullDoc, Strategy};
 use aivonx_shared::model_name::{ModelKey, Source};
 use parking_lot::Mutex;
 
@@ -149,6 +149,11 @@ impl Snapshot {
     /// The order among candidates.
     pub(crate) fn strategy(&self) -> Strategy {
         self.doc.strategy
+    }
+
+    /// How pulls are spread over the nodes.
+    pub(crate) fn pull(&self) -> &PullDoc {
+        &self.doc.pull
     }
 
     /// Every node, disabled ones too.

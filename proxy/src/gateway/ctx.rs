@@ -12,7 +12,7 @@ use crate::fleet::permit::Suspect;
 use crate::request::body::Body;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
-use crate::request::route::{NodeRoute, Route};
+use crate::request::route::{NodeRoute, Route, StoreRoute};
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -53,6 +53,8 @@ pub(crate) struct RequestCtx {
     pub(super) judgement: Option<Judgement>,
     pub(super) first_byte: Option<Duration>,
     pub(super) tail: Tail,
+    /// Whether the node whose store this changed is being read again.
+    pub(super) is_known: bool,
     /// What the access line says instead of what the status says.
     pub(super) outcome: Option<&'static str>,
 }
@@ -82,6 +84,7 @@ impl RequestCtx {
             judgement: None,
             first_byte: None,
             tail: Tail::default(),
+            is_known: false,
             outcome: None,
         }
     }
@@ -91,6 +94,24 @@ impl RequestCtx {
         match self.route {
             Route::Node(route) => route,
             _ => NodeRoute::Unknown,
+        }
+    }
+
+    /// The route, where it changes stores.
+    pub(super) fn store_route(&self) -> Option<StoreRoute> {
+        match self.route {
+            Route::Store(route) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// A piece of the body goes to the node. Only of a blob it says that the node is not waited
+    /// for yet: such a body may take hours.
+    pub(super) fn sends(&self, piece: Option<&[u8]>) {
+        if self.store_route() == Some(StoreRoute::Blob)
+            && let (Some(_), Some(attempt)) = (piece, &self.attempt)
+        {
+            attempt.sent_piece(Instant::now());
         }
     }
 

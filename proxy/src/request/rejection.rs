@@ -43,6 +43,18 @@ pub(crate) enum Rejection {
         /// The timeout.
         waited: Duration,
     },
+    /// `x-aivonx-node` names nobody.
+    #[error("node '{0}' is not in the fleet")]
+    UnknownNode(String),
+    /// The one node that could do it takes no requests: its name and why.
+    #[error("node {0} is {1}")]
+    NodeAway(String, &'static str),
+    /// The fleet document lets no node have this model.
+    #[error("no node may have model '{0}': the fleet's `models` rules and `pull.to` leave none")]
+    NoTarget(String),
+    /// A change of a store whose body is too long to be read before it is sent.
+    #[error("request body too large: {0} bytes at most")]
+    StoreBodyTooLarge(u64),
     /// A route that is not built yet.
     #[error("{0} is not built yet in aivonx: ask the node itself")]
     NotBuilt(&'static str),
@@ -67,10 +79,14 @@ impl Rejection {
             Self::AsOllama(status, _) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
             }
-            Self::NoHealthyNode(_) | Self::Failing(_) | Self::NoNode | Self::BodyMemory => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoHealthyNode(_)
+            | Self::Failing(_)
+            | Self::NoNode
+            | Self::NodeAway(..)
+            | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnknownNode(_) => StatusCode::NOT_FOUND,
+            Self::NoTarget(_) => StatusCode::FORBIDDEN,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel => StatusCode::BAD_REQUEST,
             Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
@@ -83,7 +99,7 @@ impl Rejection {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Failing(wait) => Some(seconds(*wait).max(1)),
-            Self::NoHealthyNode(_) | Self::NoNode => Some(5),
+            Self::NoHealthyNode(_) | Self::NoNode | Self::NodeAway(..) => Some(5),
             Self::BodyMemory => Some(1),
             _ => None,
         }
@@ -96,7 +112,10 @@ impl Rejection {
             Self::NoHealthyNode(_) => "no_healthy_node",
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
-            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
+            Self::UnknownNode(_) => "unknown_node",
+            Self::NodeAway(..) => "node_away",
+            Self::NoTarget(_) => "no_target",
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
