@@ -29,6 +29,7 @@ use crate::probe::Probes;
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::sync::file::FleetFile;
 use crate::sync::members::Members;
 use crate::telemetry::access_log::AccessLogger;
@@ -154,6 +155,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     names: Arc<Names>,
     limits: Arc<BodyLimits>,
+    stores: Arc<Stores>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
     first_round: Arc<AtomicBool>,
@@ -169,11 +171,14 @@ impl Parts {
             AccessLog::Stdout => AccessLogger::start(std::io::stdout())?,
             AccessLog::Off => AccessLogger::off(),
         };
+        let metrics = Arc::new(Metrics::new()?);
+        let stores = Stores::new(Arc::clone(&fleet), config.timeouts, Arc::clone(&metrics));
         Ok(Self {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
             names: Arc::new(Names::new(config.hosts_file.clone())),
+            stores: Arc::new(stores),
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
                 budget: BodyBudget::new(config.body.buffer_total),
@@ -205,6 +210,7 @@ impl Parts {
             max_attempts: config.max_attempts as u32,
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
         }
     }
@@ -246,6 +252,7 @@ impl Parts {
 
     fn drain(&self, exit: fn() -> !) -> Drain {
         Drain {
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
             draining: Arc::clone(&self.draining),
             access_log: self.access_log.clone(),
@@ -375,6 +382,7 @@ impl Background {
 
 /// Leaves as soon as nothing is open after SIGTERM.
 struct Drain {
+    stores: Arc<Stores>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
     access_log: AccessLogger,
@@ -387,6 +395,7 @@ impl BackgroundService for Drain {
         // an error means that the server is gone already
         let _ = shutdown.changed().await;
         self.draining.store(true, Ordering::Release);
+        self.stores.stop();
         tracing::info!(requests.open = self.active.count(), "draining");
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while self.active.count() > 0 {

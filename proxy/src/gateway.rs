@@ -10,6 +10,9 @@ mod ctx;
 mod editing;
 mod failure;
 mod finish;
+mod pin;
+mod store;
+mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +33,7 @@ use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
@@ -50,6 +54,7 @@ pub(crate) struct Gateway {
     pub(crate) max_attempts: u32,
     pub(crate) version: Option<String>,
     pub(crate) dice: Dice,
+    pub(crate) stores: Arc<Stores>,
     /// Requests being answered; what a drain waits for.
     pub(crate) active: Arc<Active>,
 }
@@ -100,8 +105,15 @@ impl ProxyHttp for Gateway {
         if self.answer_by_route(session, ctx).await? {
             return Ok(true);
         }
+        if let Some(route) = ctx.store_route() {
+            return self.change_store(session, ctx, route).await;
+        }
         self.read_body(session, ctx).await?;
         self.permit(session, ctx)?;
+        self.pin(session, ctx)?;
+        if self.unload(session, ctx).await? {
+            return Ok(true);
+        }
         self.edit_body(session, ctx)?;
         Ok(false)
     }
@@ -146,6 +158,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
+        ctx.sends(body.as_deref());
         ctx.body.outgoing(body, end).map_err(failure::rejected)
     }
 
@@ -164,6 +177,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
+        self.make_known(head, ctx).await;
         Self::mark(session, head, ctx)
     }
 
@@ -176,6 +190,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if let Some(piece) = body.as_deref().filter(|piece| !piece.is_empty()) {
             ctx.saw(piece);
+            self.begin_to_know(ctx);
         }
         ctx.relay(body, end);
         Ok(None)

@@ -17,8 +17,9 @@
 //! ```
 //!
 //! `fleet` is what all of them look at; `sync` (the fleet document) and `probe` (health, inventory,
-//! residency) write to it; `merge` answers reads of the whole fleet from it. `app` builds the server
-//! and is the only file that knows every module.
+//! residency) write to it; `merge` answers reads of the whole fleet from it; `store` changes what
+//! nodes have, on several at once. `app` builds the server and is the only file that knows every
+//! module.
 
 mod app;
 mod balance;
@@ -32,6 +33,7 @@ mod names;
 mod ops;
 mod probe;
 pub mod request;
+mod store;
 mod sync;
 mod telemetry;
 mod upstream;

@@ -8,3 +8,4 @@ pub(crate) mod peer;
 pub(crate) mod retry;
 pub(crate) mod usage;
 pub(crate) mod usage_filter;
+pub(crate) mod words;

@@ -12,6 +12,7 @@ mod limits;
 mod node_access;
 mod node_url;
 mod outside;
+mod pull;
 mod secret;
 mod usage;
 
@@ -27,6 +28,7 @@ pub use limits::{Limits, Rate};
 pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
 pub use outside::{Outside, SeenFile};
+pub use pull::{PullDoc, PullTo, WhenClientLeaves};
 pub use secret::Secret;
 pub use usage::UsageDoc;
 
@@ -50,6 +52,8 @@ pub struct FleetDoc {
     pub on_revoke: OnRevoke,
     /// Whether requests may leave the house.
     pub cloud: Cloud,
+    /// How pulls are spread over the nodes.
+    pub pull: PullDoc,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
     /// Other names for models, in the document's order; their keys are unique.
@@ -99,7 +103,7 @@ pub struct NodeDoc {
     pub url: NodeUrl,
     /// Share of the work relative to the other nodes; at least 1.
     pub weight: u32,
-    /// Free text for operators.
+    /// Free text for operators; `pull.to` may name it.
     pub labels: BTreeMap<String, String>,
     /// Concurrent requests of one model: the node's `OLLAMA_NUM_PARALLEL`.
     pub slots: u32,
@@ -178,6 +182,7 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
         keys: keys::read_keys(root, &mut ids),
         on_revoke: read_on_revoke(root),
         cloud: cloud::read_cloud(root),
+        pull: pull::read_pull(&root.section("pull")),
         nodes,
         aliases: aliases::read(root),
         keep_alive: keep_alive::read(root),

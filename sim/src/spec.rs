@@ -25,6 +25,8 @@ pub struct ModelSpec {
     pub weights_digest: String,
     /// Bytes of the weights; the rest of `size` when `None`.
     pub weights_size: Option<u64>,
+    /// Further layers of a kilobyte each, as models have that are stored a tensor a layer.
+    pub extra_layers: usize,
     /// Bytes of memory while loaded; `size` when `None`.
     pub memory: Option<u64>,
     /// What the model can do: `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`, `audio`.
@@ -109,6 +111,7 @@ impl ModelSpec {
             digest: sha256_hex(format!("manifest of {name}").as_bytes()),
             weights_digest: sha256_hex(format!("weights of {name}").as_bytes()),
             weights_size: None,
+            extra_layers: 0,
             memory: None,
             capabilities: vec!["completion".into(), "tools".into()],
             listed_capabilities: None,
@@ -145,6 +148,13 @@ impl ModelSpec {
     #[must_use]
     pub fn digest(mut self, hex: &str) -> Self {
         self.digest = hex.into();
+        self
+    }
+
+    /// Sets how many layers of a kilobyte it has beside the others.
+    #[must_use]
+    pub fn extra_layers(mut self, layers: usize) -> Self {
+        self.extra_layers = layers;
         self
     }
 
@@ -253,6 +263,8 @@ pub struct NodeSpec {
     pub max_loaded_models: usize,
     /// Bytes of memory for loaded models.
     pub memory: u64,
+    /// Bytes of disk for models and blobs.
+    pub disk: u64,
     /// `OLLAMA_KEEP_ALIVE`; `None` keeps models for ever.
     pub keep_alive: Option<Duration>,
     /// `OLLAMA_CONTEXT_LENGTH`.
@@ -288,6 +300,7 @@ impl Default for NodeSpec {
             max_queue: 512,
             max_loaded_models: 0,
             memory: u64::MAX,
+            disk: u64::MAX,
             keep_alive: Some(Duration::from_mins(5)),
             context_length: 4096,
             vram: true,
@@ -342,6 +355,13 @@ impl NodeSpec {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Sets the bytes of disk for models and blobs.
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.disk = bytes;
         self
     }
 

@@ -30,8 +30,6 @@ enum Kind {
     FleetRead,
     /// The model's entry, where Ollama's router finds no route.
     SlashInName,
-    /// Changes a node's store: 501 with a reason.
-    NotBuilt,
     /// Concerns a node's identity: 403 with a reason.
     Blocked,
     /// Would leave the house: 403 with a reason.
@@ -43,7 +41,7 @@ enum Kind {
 }
 
 /// The exceptions: name (one `*` stands for any text), kind, reason.
-const EXCEPTIONS: [(&str, Kind, &str); 14] = [
+const EXCEPTIONS: [(&str, Kind, &str); 7] = [
     (
         "ps-*",
         Kind::FleetRead,
@@ -69,13 +67,6 @@ const EXCEPTIONS: [(&str, Kind, &str); 14] = [
         Kind::Smuggling,
         "Pingora refuses it with no body",
     ),
-    ("bad-*-api-pull", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-push", Kind::NotBuilt, "changes a registry"),
-    ("bad-*-api-create", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-copy", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-delete", Kind::NotBuilt, "changes a store"),
-    ("bad-blob-*", Kind::NotBuilt, "changes a store"),
-    ("store-*", Kind::NotBuilt, "changes a store"),
     (
         "bad-cloud-model",
         Kind::Cloud,
@@ -244,10 +235,6 @@ fn is_wanted(kind: Kind, direct: &Got, through: &Got) -> bool {
             want.status_line == got.status_line
                 && headers(want) == headers(got)
                 && models(want) == models(got)
-        }
-        Kind::NotBuilt => {
-            got.status() == 501
-                && (got.body().contains("is not built yet") || got.chunks.is_empty())
         }
         Kind::Blocked => {
             got.status() == 403

@@ -18,3 +18,4 @@ mod failure;
 mod life;
 mod nodes;
 mod routing;
+mod store;

@@ -30,6 +30,7 @@ async fn balancer(yaml: &str) -> (Arc<Fleet>, Balancer, Demand) {
             model: id,
             cloud: false,
             unheld: None,
+            only: None,
         },
     )
 }
@@ -211,6 +212,7 @@ async fn what_stands_against_every_node_is_told() {
         model: Some(ModelId(999)),
         cloud: false,
         unheld: None,
+        only: None,
     };
     assert_eq!(balancer.acquire(&gone, &[], now).err(), Some(NoNode::None));
 }
@@ -223,6 +225,7 @@ async fn an_unheld_model_goes_only_where_patterns_allow_it() {
         model: None,
         cloud: false,
         unheld: Some(ModelKey::parse("llama3:70b").unwrap()),
+        only: None,
     };
     for _ in 0..20 {
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use aivonx_shared::fleet_doc::{Bounds, Cloud, FleetDoc, Strategy};
+use aivonx_shared::fleet_doc::{Bounds, Cloud, FleetDoc, PullDoc, Strategy};
 use aivonx_shared::model_name::{ModelKey, Source};
 use parking_lot::Mutex;
 
@@ -170,6 +170,11 @@ impl Snapshot {
     /// Other names for models.
     pub(crate) fn aliases(&self) -> &Aliases {
         &self.aliases
+    }
+
+    /// How pulls are spread over the nodes.
+    pub(crate) fn pull(&self) -> &PullDoc {
+        &self.doc.pull
     }
 
     /// Whether the counts of streams are asked for where a client did not.

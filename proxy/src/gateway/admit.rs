@@ -16,7 +16,7 @@ use crate::request::limit;
 use crate::request::model_scan::Outcome;
 use crate::request::permission::Asked;
 use crate::request::rejection::Rejection;
-use crate::request::route::{NodeRoute, Route};
+use crate::request::route::{NodeRoute, Route, Scope};
 
 impl Gateway {
     /// Finds out who asks.
@@ -41,10 +41,11 @@ impl Gateway {
         ctx: &mut RequestCtx,
         identified: Result<(), Rejection>,
     ) -> Result<()> {
-        let Err(rejection) = Self::judge_caller(ctx, identified) else {
+        let pins = super::pin::pinned(session).is_some();
+        let Err(rejection) = Self::judge_caller(ctx, identified, pins) else {
             return Ok(());
         };
-        if matches!(ctx.route, Route::Node(_)) {
+        if matches!(ctx.route, Route::Node(_) | Route::Store(_)) {
             // else the answer may be overtaken by a reset
             self.pass_over_body(session).await;
         }
@@ -54,6 +55,7 @@ impl Gateway {
     fn judge_caller(
         ctx: &mut RequestCtx,
         identified: Result<(), Rejection>,
+        pins: bool,
     ) -> Result<(), Rejection> {
         let Some(scope) = ctx.route.scope(ctx.dialect) else {
             return Ok(());
@@ -61,6 +63,9 @@ impl Gateway {
         identified?;
         let caller = ctx.caller.as_ref().ok_or(Rejection::NoKey)?;
         caller.check(scope)?;
+        if pins {
+            caller.check(Scope::Manage)?;
+        }
         ctx.open = limit::enter(caller, Instant::now())?;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The first steps of a request, and the answers that the proxy gives itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header;
 use pingora::Result;
@@ -10,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
+use crate::fleet::Node;
 use crate::merge;
 use crate::request::body::{self, BodyError};
 use crate::request::demand::Resolved;
@@ -22,8 +25,8 @@ use aivonx_shared::error_body::Dialect;
 const TEXT: &str = "text/plain";
 const TEXT_UTF8: &str = "text/plain; charset=utf-8";
 /// Content type of native answers, and of `/v1` lists (recordings `reads`).
-const JSON_UTF8: &str = "application/json; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON_UTF8: &str = "application/json; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 /// What Go's server reads of a body that nobody asked for, so that the connection can go on, bytes.
 const LEFT_OVER: usize = 256 << 10;
 /// What Pingora calls a chunked body that is none; the constants themselves are private to it.
@@ -64,7 +67,8 @@ impl Gateway {
             self.metrics.rejected("bad_request");
             return Ok(true);
         }
-        if !matches!(ctx.route, Route::Node(_)) {
+        let takes_body = matches!(ctx.route, Route::Node(_) | Route::Store(_));
+        if !takes_body {
             self.pass_over_body(session).await;
         }
         if let Route::Redirect(status, to) = &ctx.route {
@@ -77,9 +81,10 @@ impl Gateway {
             return Ok(true);
         }
         self.admit(session, ctx, identified).await?;
-        if matches!(ctx.route, Route::Node(_)) {
+        if takes_body {
             return Ok(false);
         }
+        self.stores.known.settled().await; // a change that was just answered shows
         let snapshot = self.fleet.load_full();
         let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
         let answer = match &ctx.route {
@@ -107,13 +112,12 @@ impl Gateway {
                 }
             },
             Route::Blocked(path) => return Err(failure::rejected(Rejection::Blocked(path))),
-            Route::NotBuilt(path) => return Err(failure::rejected(Rejection::NotBuilt(path))),
             Route::Options(methods) | Route::WrongMethod(methods) => Local {
                 allow: Some(methods),
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Redirect(..) => return Ok(true),
+            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(true),
         };
         respond(session, ctx, answer).await?;
         Ok(true)
@@ -211,23 +215,37 @@ impl Gateway {
         let route = ctx.node_route();
         let (read, found) = match body::read(session, route, &self.limits).await {
             Ok(read) => read,
-            Err(BodyError::Rejected(rejection)) => return Err(failure::rejected(rejection)),
-            Err(BodyError::Client(error)) if BAD_CHUNKS.contains(error.etype()) => {
-                session.set_keepalive(None); // nobody can tell where the next request begins
-                let text = "invalid byte in chunk length".to_owned(); // Go's words
-                return Err(failure::rejected(Rejection::AsOllama(400, text)));
-            }
-            Err(BodyError::Client(error)) => return Err(error.into_down()),
+            Err(error) => return Err(refused_body(session, error)),
         };
-        // writing `100 Continue` before the body had come made Pingora give the connection up
-        let head = session.req_header();
-        if head.headers.contains_key(header::EXPECT) && head.version == http::Version::HTTP_11 {
-            session.set_keepalive(Some(0)); // for as long as the client likes, if it does
-        }
+        keep_after_continue(session);
         ctx.body = read;
         ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
+        if ctx.resolved.demand.unheld.is_some() && self.stores.known.settled().await {
+            ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
+        }
         ctx.found = Some(found);
         Ok(())
+    }
+}
+
+/// A body that could not be taken, as the error that ends its request.
+pub(super) fn refused_body(session: &mut Session, error: BodyError) -> Box<Error> {
+    match error {
+        BodyError::Rejected(rejection) => failure::rejected(rejection),
+        BodyError::Client(error) if BAD_CHUNKS.contains(error.etype()) => {
+            session.set_keepalive(None); // nobody can tell where the next request begins
+            let text = "invalid byte in chunk length".to_owned(); // Go's words
+            failure::rejected(Rejection::AsOllama(400, text))
+        }
+        BodyError::Client(error) => error.into_down(),
+    }
+}
+
+/// Writing `100 Continue` before the body had come made Pingora give the connection up.
+pub(super) fn keep_after_continue(session: &mut Session) {
+    let head = session.req_header();
+    if head.headers.contains_key(header::EXPECT) && head.version == http::Version::HTTP_11 {
+        session.set_keepalive(Some(0)); // for as long as the client likes, if it does
     }
 }
 
@@ -264,6 +282,8 @@ pub(super) struct Local {
     pub(super) retry_after: Option<u64>,
     /// Whether the answer says how to present a key.
     pub(super) challenge: bool,
+    /// The node whose work it tells of.
+    pub(super) node: Option<Arc<Node>>,
 }
 
 impl Local {
@@ -279,7 +299,7 @@ impl Local {
         Self::new(200, JSON_UTF8, body)
     }
 
-    fn empty(status: u16) -> Self {
+    pub(super) fn empty(status: u16) -> Self {
         Self {
             status,
             content_type: None,
@@ -288,6 +308,7 @@ impl Local {
             preflight: false,
             retry_after: None,
             challenge: false,
+            node: None,
         }
     }
 
@@ -339,7 +360,8 @@ pub(super) async fn respond(
     if answer.status != 204 {
         head.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
-    headers::mark(&mut head, &ctx.id_value, None)?;
+    let node = answer.node.as_ref().map(|node| (node.name_value(), 1));
+    headers::mark(&mut head, &ctx.id_value, node)?;
     write(session, ctx, head, answer.body).await
 }
 

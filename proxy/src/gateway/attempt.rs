@@ -163,6 +163,10 @@ impl Gateway {
         status: u16,
         now: Instant,
     ) -> Option<&'static str> {
+        if ctx.store_route().is_some() {
+            Self::note_change(ctx, judgement, now);
+            return None; // an error of a store comes back the same from every node
+        }
         let infers = ctx.node_route().infers() && ctx.resolved.entry.is_some();
         let permit = ctx.permit.as_mut()?;
         if judgement != Judgement::Good {

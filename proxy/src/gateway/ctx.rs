@@ -15,7 +15,7 @@ use crate::request::body::Body;
 use crate::request::client::ClientAddress;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
-use crate::request::route::{NodeRoute, Route};
+use crate::request::route::{NodeRoute, Route, StoreRoute};
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -69,6 +69,8 @@ pub(crate) struct RequestCtx {
     pub(super) asked_for_usage: bool,
     /// Takes them out again.
     pub(super) usage_filter: Option<Box<UsageFilter>>,
+    /// Whether the node whose store this changed is being read again.
+    pub(super) is_known: bool,
     /// What the access line says instead of what the status says.
     pub(super) outcome: Option<&'static str>,
 }
@@ -104,6 +106,7 @@ impl RequestCtx {
             tail: Tail::default(),
             asked_for_usage: false,
             usage_filter: None,
+            is_known: false,
             outcome: None,
         }
     }
@@ -113,6 +116,24 @@ impl RequestCtx {
         match self.route {
             Route::Node(route) => route,
             _ => NodeRoute::Unknown,
+        }
+    }
+
+    /// The route, where it changes stores.
+    pub(super) fn store_route(&self) -> Option<StoreRoute> {
+        match self.route {
+            Route::Store(route) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// A piece of the body goes to the node. Only of a blob it says that the node is not waited
+    /// for yet: such a body may take hours.
+    pub(super) fn sends(&self, piece: Option<&[u8]>) {
+        if self.store_route() == Some(StoreRoute::Blob)
+            && let (Some(_), Some(attempt)) = (piece, &self.attempt)
+        {
+            attempt.sent_piece(Instant::now());
         }
     }
 

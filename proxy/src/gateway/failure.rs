@@ -12,6 +12,8 @@ use super::answer::{Local, respond};
 use super::ctx::RequestCtx;
 use crate::fleet::waiting::Why;
 use crate::request::rejection::Rejection;
+use crate::request::route::StoreRoute;
+use crate::upstream::words::plain;
 
 /// A rejection as the error that carries it to where it is answered.
 pub(super) fn rejected(rejection: Rejection) -> Box<Error> {
@@ -88,13 +90,14 @@ impl Gateway {
             error.set_retry(false);
             return error;
         }
-        if ended.is_none() && pooled && self.reconnect(session, ctx) {
+        let once = ctx.store_route().is_some_and(StoreRoute::acts_once);
+        if ended.is_none() && pooled && !once && self.reconnect(session, ctx) {
             error.set_retry(true);
             return error;
         }
         let reason = Self::blame(ctx, ended, &error);
         match reason {
-            Some(reason) if self.may_retry(session, ctx) => self.try_another(ctx, reason),
+            Some(reason) if !once && self.may_retry(session, ctx) => self.try_another(ctx, reason),
             _ => {
                 error.set_retry(false);
                 error
@@ -244,23 +247,4 @@ fn answered(session: &Session) -> bool {
     session
         .response_written()
         .is_some_and(|head| !head.status.is_informational())
-}
-
-/// A failure in words for a client: what happened, no addresses.
-fn plain(error: &Error) -> &'static str {
-    match error.etype() {
-        ErrorType::ConnectRefused => "connection refused",
-        ErrorType::ConnectTimedout => "no connection in time",
-        ErrorType::ConnectNoRoute => "no route to it",
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert => "no TLS with it",
-        ErrorType::ConnectError | ErrorType::SocketError | ErrorType::BindError => "no connection",
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            "connection broke off"
-        }
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => "no answer in time",
-        ErrorType::InvalidHTTPHeader | ErrorType::H1Error => "it answered no HTTP",
-        _ => "unknown failure",
-    }
 }

@@ -122,7 +122,9 @@ fn outcome(ctx: &RequestCtx, status: u16, error: Option<&Error>) -> &'static str
         };
     }
     match status {
-        200..=399 if matches!(ctx.route, Route::Node(_)) && ctx.resolved.stream => {
+        200..=399
+            if matches!(ctx.route, Route::Node(_) | Route::Store(_)) && ctx.resolved.stream =>
+        {
             if ctx.tail.ends_in_error() {
                 "error"
             } else if ctx.tail.has_terminator() {

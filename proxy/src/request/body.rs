@@ -341,7 +341,28 @@ impl Reading<'_> {
     }
 }
 
+/// Takes a body that only a node reads, as it comes: nothing of it is kept, so it is not sent twice
+/// once it has gone beyond Pingora's buffer.
+pub(crate) async fn opaque(session: &mut Session) -> Result<Body, BodyError> {
+    expect_continue(session).await?;
+    Ok(Body::default())
+}
+
 impl Body {
+    /// All of it, where it was read to its end.
+    pub(crate) fn all(&self, session: &Session) -> Option<Bytes> {
+        match &self.stash {
+            _ if self.streams_on() => None,
+            Some(stash) => Some(stash.clone()),
+            None => Some(
+                session
+                    .downstream_session
+                    .get_retry_buffer()
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
     /// An attempt begins; call before Pingora sends.
     pub(crate) fn begin_attempt(&mut self, session: &Session) {
         self.injected = false;

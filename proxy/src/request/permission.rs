@@ -78,6 +78,31 @@ impl Asked<'_> {
     }
 }
 
+/// Holds one model that a change of a store names against the caller's list; `denies_cloud` says
+/// that cloud models may not be brought in.
+pub(crate) fn check_change(
+    grant: &Grant,
+    model: &str,
+    denies_cloud: bool,
+) -> Result<(), Rejection> {
+    let mut scratch = String::new();
+    let read = ModelKey::of(model, &mut scratch);
+    if denies_cloud && matches!(read, Ok((_, Source::Cloud))) {
+        return Err(Rejection::Cloud(format!("model '{model}'")));
+    }
+    if !grant.is_restricted() {
+        return Ok(());
+    }
+    // copy and push read no source: the name with its suffix must be on the list, too
+    let plain = ModelKey::parse(model).ok();
+    let key = read.ok().and_then(|(key, _)| ModelKey::parse(key).ok());
+    match (plain, key) {
+        (Some(plain), Some(key)) if grant.allows(&plain) && grant.allows(&key) => Ok(()),
+        (None, None) => Err(Rejection::ModelUnclear),
+        _ => Err(Rejection::ModelForbidden(model.to_owned())),
+    }
+}
+
 /// Whether a query has a `model`, in any spelling that a form decoder reads.
 fn names_model(query: Option<&str>) -> bool {
     query.is_some_and(|query| {

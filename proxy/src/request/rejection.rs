@@ -82,9 +82,18 @@ pub(crate) enum Rejection {
     /// The identity of a node is for nobody.
     #[error("{0} is not offered: it concerns the identity of a single node")]
     Blocked(&'static str),
-    /// A route that is not built yet.
-    #[error("{0} is not built yet in aivonx: ask the node itself")]
-    NotBuilt(&'static str),
+    /// `x-aivonx-node` names nobody.
+    #[error("node '{0}' is not in the fleet")]
+    UnknownNode(String),
+    /// The one node that could do it takes no requests: its name and why.
+    #[error("node {0} is {1}")]
+    NodeAway(String, &'static str),
+    /// The fleet document lets no node have this model.
+    #[error("no node may have model '{0}': the fleet's `models` rules and `pull.to` leave none")]
+    NoTarget(String),
+    /// A change of a store whose body is too long to be read before it is sent.
+    #[error("request body too large: {0} bytes at most")]
+    StoreBodyTooLarge(u64),
 }
 
 fn serves(model: Option<&String>) -> String {
@@ -110,8 +119,13 @@ impl Rejection {
             | Self::Failing(_)
             | Self::NoNode
             | Self::NotSignedIn
+            | Self::NodeAway(..)
             | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BodyTooLarge(_) | Self::LateKeepAlive => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) | Self::LateKeepAlive => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::UnknownNode(_) => StatusCode::NOT_FOUND,
+            Self::NoTarget(_) => StatusCode::FORBIDDEN,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
@@ -123,7 +137,6 @@ impl Rejection {
             Self::RateLimit(_) | Self::Concurrency(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
             Self::FirstByteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotBuilt(_) => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
@@ -131,7 +144,9 @@ impl Rejection {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Failing(wait) | Self::RateLimit(wait) => Some(seconds(*wait).max(1)),
-            Self::NoHealthyNode(_) | Self::NoNode | Self::NotSignedIn => Some(5),
+            Self::NoHealthyNode(_) | Self::NoNode | Self::NotSignedIn | Self::NodeAway(..) => {
+                Some(5)
+            }
             Self::BodyMemory | Self::Concurrency(_) => Some(1),
             _ => None,
         }
@@ -144,7 +159,10 @@ impl Rejection {
             Self::NoHealthyNode(_) => "no_healthy_node",
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
-            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
+            Self::UnknownNode(_) => "unknown_node",
+            Self::NodeAway(..) => "node_away",
+            Self::NoTarget(_) => "no_target",
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
@@ -161,7 +179,6 @@ impl Rejection {
             Self::Cloud(_) => "cloud",
             Self::NotSignedIn => "not_signed_in",
             Self::Blocked(_) => "blocked",
-            Self::NotBuilt(_) => "not_built",
         }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) enum Route {
     Model(String),
     /// Goes to a node.
     Node(NodeRoute),
-    /// Changes a node's store: not built yet. The text says what.
-    NotBuilt(&'static str),
+    /// Changes the store of one node or of several.
+    Store(StoreRoute),
     /// Shows or changes a node's identity at ollama.com: for nobody.
     Blocked(&'static str),
     /// `OPTIONS` of a path with these methods.
@@ -90,6 +90,48 @@ pub(crate) enum NodeRoute {
     Unknown,
 }
 
+/// A route that changes what nodes have installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StoreRoute {
+    /// `/api/pull`
+    Pull,
+    /// `/api/push`
+    Push,
+    /// `/api/create`
+    Create,
+    /// `/api/copy`
+    Copy,
+    /// `/api/delete`
+    Delete,
+    /// `/api/blobs/{digest}`, `POST` and `HEAD`
+    Blob,
+}
+
+impl StoreRoute {
+    /// The path, as metrics and access lines show it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Pull => "/api/pull",
+            Self::Push => "/api/push",
+            Self::Create => "/api/create",
+            Self::Copy => "/api/copy",
+            Self::Delete => "/api/delete",
+            Self::Blob => "/api/blobs/{digest}",
+        }
+    }
+
+    /// Whether the answer comes as progress lines where the body says nothing of it.
+    pub(crate) fn streams_by_default(self) -> bool {
+        matches!(self, Self::Pull | Self::Push | Self::Create)
+    }
+
+    /// Whether a second try of what a node may have begun would not be the same
+    /// (ollama-api.md §1, column Retry).
+    pub(crate) fn acts_once(self) -> bool {
+        matches!(self, Self::Create | Self::Delete)
+    }
+}
+
 impl NodeRoute {
     /// Whether `name` stands in for an absent `model` (ollama-api.md §2).
     pub(crate) fn reads_name(self) -> bool {
@@ -151,7 +193,8 @@ impl Route {
             Self::Models => "/v1/models",
             Self::Model(_) => "/v1/models/{id}",
             Self::Node(route) => route.label(),
-            Self::NotBuilt(path) | Self::Blocked(path) => path,
+            Self::Store(route) => route.label(),
+            Self::Blocked(path) => path,
             Self::Options(_) | Self::WrongMethod(_) | Self::NotFound | Self::Redirect(..) => {
                 "other"
             }
@@ -166,7 +209,7 @@ impl Route {
             Self::Tags | Self::Ps | Self::Models | Self::Model(_) | Self::Node(_) => {
                 Some(Scope::Infer)
             }
-            Self::NotBuilt(_) => Some(Scope::Manage),
+            Self::Store(_) => Some(Scope::Manage),
             Self::Root
             | Self::Version
             | Self::Blocked(_)
@@ -248,11 +291,11 @@ fn known(path: &str) -> Option<(&'static str, Route)> {
         "/v1/messages" => post(N::V1Messages),
         "/v1/audio/transcriptions" => post(N::V1Transcriptions),
         "/v1/models" => Some(("GET", Route::Models)),
-        "/api/pull" => Some(("POST", Route::NotBuilt("/api/pull"))),
-        "/api/push" => Some(("POST", Route::NotBuilt("/api/push"))),
-        "/api/create" => Some(("POST", Route::NotBuilt("/api/create"))),
-        "/api/copy" => Some(("POST", Route::NotBuilt("/api/copy"))),
-        "/api/delete" => Some(("DELETE", Route::NotBuilt("/api/delete"))),
+        "/api/pull" => Some(("POST", Route::Store(StoreRoute::Pull))),
+        "/api/push" => Some(("POST", Route::Store(StoreRoute::Push))),
+        "/api/create" => Some(("POST", Route::Store(StoreRoute::Create))),
+        "/api/copy" => Some(("POST", Route::Store(StoreRoute::Copy))),
+        "/api/delete" => Some(("DELETE", Route::Store(StoreRoute::Delete))),
         "/api/me" => Some(("POST", Route::Blocked("/api/me"))),
         "/api/signout" => Some(("POST", Route::Blocked("/api/signout"))),
         _ => below(path),
@@ -270,7 +313,7 @@ fn below(path: &str) -> Option<(&'static str, Route)> {
         return (!id.ends_with('/')).then(|| ("GET", Route::Model(id.to_owned())));
     }
     if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/')) {
-        return Some(("HEAD, POST", Route::NotBuilt("/api/blobs/{digest}")));
+        return Some(("HEAD, POST", Route::Store(StoreRoute::Blob)));
     }
     if rest("/api/user/keys/").is_some_and(|key| !key.contains('/')) {
         return Some(("DELETE", Route::Blocked("/api/user/keys/{key}")));
@@ -369,8 +412,13 @@ mod tests {
         assert_eq!(route("POST", "/api/chat"), Route::Node(NodeRoute::Chat));
         assert_eq!(
             route("DELETE", "/api/delete"),
-            Route::NotBuilt("/api/delete")
+            Route::Store(StoreRoute::Delete)
         );
+        assert_eq!(
+            route("HEAD", "/api/blobs/sha256:ab"),
+            Route::Store(StoreRoute::Blob)
+        );
+        assert_eq!(route("POST", "/api/me"), Route::Blocked("/api/me"));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     apply_seconds: Gauge,
     apply_failures: IntGauge,
     body_bytes: IntGauge,
+    store_jobs: IntGaugeVec,
     series: SeriesCache,
     key_series: KeyCache,
 }
@@ -158,6 +159,11 @@ impl Metrics {
                 "request_body_bytes",
                 "Bytes of large request bodies held in memory now.",
             )?,
+            store_jobs: families.gauges(
+                "store_jobs",
+                "Changes of several nodes' stores that run now, also those whose client has left.",
+                &["route"],
+            )?,
             registry: families.0,
             series: SeriesCache::default(),
             key_series: KeyCache::default(),
@@ -230,6 +236,13 @@ impl Metrics {
         self.rejections.with_label_values(&[reason]).inc();
     }
 
+    /// Counts a change of several stores for as long as it is held.
+    pub(crate) fn store_job(&self, route: &'static str) -> StoreJob {
+        let running = self.store_jobs.with_label_values(&[route]);
+        running.inc();
+        StoreJob(running)
+    }
+
     /// A document came into force.
     pub(crate) fn applied(&self, revision: u64, took: Duration) {
         self.revision.set(revision.cast_signed());
@@ -273,6 +286,15 @@ impl Metrics {
             }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// One change of several stores that runs.
+pub(crate) struct StoreJob(IntGauge);
+
+impl Drop for StoreJob {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

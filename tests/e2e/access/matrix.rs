@@ -104,7 +104,7 @@ const INFER: [Route; 17] = [
 ];
 
 /// Routes that need `manage`.
-const MANAGE: [Route; 2] = [("POST", "/api/nosuch", 404), ("DELETE", "/api/delete", 501)];
+const MANAGE: [Route; 2] = [("POST", "/api/nosuch", 404), ("DELETE", "/api/delete", 404)];
 
 /// Routes that anybody may ask, whatever the credential.
 const OPEN: [Route; 5] = [
