@@ -1,7 +1,6 @@
 //! What the body of a change says, as far as it decides where the change goes. Keys count in any
 //! case and the last of equal ones wins, as Go reads them; all else in the body is passed over.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -75,14 +74,41 @@ impl Asked {
                 self.insecure = map.next_value::<Option<bool>>()?.unwrap_or(self.insecure);
             }
             "files" | "adapters" | "draft_files" => {
-                let blobs = map.next_value::<Option<HashMap<String, IgnoredAny>>>()?;
-                self.uses_blobs |= blobs.is_some_and(|blobs| !blobs.is_empty());
+                let blobs = map.next_value::<Option<Blobs>>()?;
+                self.uses_blobs |= blobs.is_some_and(|blobs| blobs.any);
             }
             _ => {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a mapping of names to digests holds any.
+struct Blobs {
+    any: bool,
+}
+
+impl<'de> Deserialize<'de> for Blobs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Blobs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names and digests")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Blobs, A::Error> {
+                let mut any = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Blobs { any })
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }
 
