@@ -20,7 +20,8 @@ pub(crate) struct Asked {
     pub(crate) destination: String,
     stream: Option<bool>,
     insecure: bool,
-    /// Whether create names blobs, which lie on one node only.
+    /// Whether create may name blobs, which lie on one node only: in its lists of files, or in the
+    /// `modelfile` of older clients and nodes.
     pub(crate) uses_blobs: bool,
 }
 
@@ -76,6 +77,10 @@ impl Asked {
             "files" | "adapters" | "draft_files" => {
                 let blobs = map.next_value::<Option<Blobs>>()?;
                 self.uses_blobs |= blobs.is_some_and(|blobs| blobs.any);
+            }
+            "modelfile" => {
+                let text = map.next_value::<Option<String>>()?;
+                self.uses_blobs |= text.is_some_and(|text| !text.is_empty());
             }
             _ => {
                 map.next_value::<IgnoredAny>()?;
@@ -161,6 +166,7 @@ mod tests {
     fn blobs_are_seen_and_an_empty_list_is_none() {
         assert!(asked(r#"{"files":{"a":"sha256:1"}}"#).uses_blobs);
         assert!(asked(r#"{"adapters":{"a":"sha256:1"},"files":null}"#).uses_blobs);
+        assert!(asked(r#"{"name":"a","modelfile":"FROM @sha256:1"}"#).uses_blobs);
         assert!(!asked(r#"{"from":"a","files":{}}"#).uses_blobs);
     }
 
