@@ -29,6 +29,7 @@ CHAT = "llama3.2:3b"
 VISION = "llava:7b"
 EMBED = "nomic-embed-text:latest"
 MISSING = "no-such-model"
+PULLED = "smollm2:135m"  # in the registry of every node, and on none of them
 SLOTS = 4
 MODELS = [
     {"name": CHAT, "size": 2_000_000_000, "load_ms": 20, "tokens_per_second": 500},
@@ -138,7 +139,9 @@ def start_nodes(stack: contextlib.ExitStack, folder: Path) -> list[str]:
     A process each, with the same seed, so that they answer alike: `--nodes` would give each a seed of its own.
     """
     config = folder / "node.json"
-    config.write_text(json.dumps({"models": MODELS, "num_parallel": SLOTS, "seed": 7}))
+    registry = [{"name": PULLED, "size": 200_000_000}]
+    rate = {"registry": registry, "registry_bytes_per_second": 400_000_000}
+    config.write_text(json.dumps({"models": MODELS, "num_parallel": SLOTS, "seed": 7, **rate}))
     command = [str(SIM), "--config", str(config), "--listen", "127.0.0.1:0"]
     processes = []
     for number in range(1, NODES + 1):

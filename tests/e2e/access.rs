@@ -5,6 +5,7 @@ mod limits;
 mod matrix;
 mod models;
 mod revoked;
+mod store;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -100,12 +100,13 @@ impl Gateway {
     /// sees nothing of hours of progress, is ours even on one node.
     fn is_relayed(&self, route: StoreRoute, asked: Option<&Asked>, list: &[Target]) -> bool {
         let [target] = list else { return false };
-        let leaves = self.fleet.load().pull().when_client_leaves;
-        let is_ours = route == StoreRoute::Pull
-            && asked
-                .is_some_and(|asked| !asked.streams(true) || leaves == WhenClientLeaves::Continue);
-        let is_answerless = not_in_service(target).is_some();
-        !is_ours && !(is_answerless && !matches!(route, StoreRoute::Push | StoreRoute::Blob))
+        let outlives = self.fleet.load().pull().when_client_leaves == WhenClientLeaves::Continue;
+        let shows_progress = asked.is_none_or(|asked| asked.streams(true));
+        match route {
+            StoreRoute::Pull if outlives || !shows_progress => false,
+            StoreRoute::Push | StoreRoute::Blob => true,
+            _ => not_in_service(target).is_none(),
+        }
     }
 
     /// Reads the whole body of a change: where it goes depends on all of it.
@@ -128,11 +129,11 @@ impl Gateway {
         ctx: &mut RequestCtx,
         pin: Option<&str>,
     ) -> Result<()> {
-        let target = match pin {
+        let keeper = match pin {
             Some(name) => target(&self.fleet.load(), name)?,
             None => self.sticky(ctx)?,
         };
-        relay_to(ctx, &[target])?;
+        relay_to(ctx, &[keeper])?;
         ctx.body = match body::opaque(session).await {
             Ok(body) => body,
             Err(error) => return Err(refused_body(session, error)),
@@ -144,8 +145,8 @@ impl Gateway {
     /// The node that has the blobs of a request's caller.
     fn sticky(&self, ctx: &RequestCtx) -> Result<Target> {
         let node = sticky::node_of(&self.fleet.load(), &caller(ctx));
-        let none = || failure::rejected(Rejection::NoHealthyNode(None));
-        node.map(|node| Target::of(&node)).ok_or_else(none)
+        let nobody = || failure::rejected(Rejection::NoHealthyNode(None));
+        node.map(|node| Target::of(&node)).ok_or_else(nobody)
     }
 
     /// Where a change goes. Before it is said that nobody has a model, every node is asked again.

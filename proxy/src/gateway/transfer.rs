@@ -198,11 +198,11 @@ impl Gateway {
     }
 }
 
+/// What to ask, and of which nodes.
+type Unloading = (Question, Vec<Arc<Node>>);
+
 /// What to ask of which nodes, where a request only unloads its model; only who may manage may.
-fn unloading(
-    session: &Session,
-    ctx: &RequestCtx,
-) -> Result<Option<(Question, Vec<Arc<Node>>)>, Rejection> {
+fn unloading(session: &Session, ctx: &RequestCtx) -> Result<Option<Unloading>, Rejection> {
     let route = ctx.node_route();
     let path = match route {
         NodeRoute::Generate => "/api/generate",

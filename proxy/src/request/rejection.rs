@@ -125,11 +125,11 @@ impl Rejection {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::UnknownNode(_) => StatusCode::NOT_FOUND,
-            Self::NoTarget(_) => StatusCode::FORBIDDEN,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
             Self::NoScope(_)
+            | Self::NoTarget(_)
             | Self::ModelForbidden(_)
             | Self::ModelUnclear
             | Self::Cloud(_)

@@ -163,7 +163,10 @@ fn detail(last: &mut Value, told: &[Told]) {
 mod tests {
     use super::*;
 
-    fn told(each: &[(&str, Result<(), (u16, &str)>)]) -> Vec<Told> {
+    /// A node, and its status and words where it failed.
+    type One<'a> = (&'a str, Result<(), (u16, &'a str)>);
+
+    fn told(each: &[One<'_>]) -> Vec<Told> {
         let each = each.iter().map(|(node, result)| Told {
             node: (*node).to_owned(),
             result: result.map_err(|(status, text)| Failure {

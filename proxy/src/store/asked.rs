@@ -1,7 +1,6 @@
 //! What the body of a change says, as far as it decides where the change goes. Keys count in any
 //! case and the last of equal ones wins, as Go reads them; all else in the body is passed over.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -23,7 +22,8 @@ pub(crate) struct Asked {
     pub(crate) destination: String,
     stream: Option<bool>,
     insecure: bool,
-    /// Whether create names blobs, which lie on one node only.
+    /// Whether create may name blobs, which lie on one node only: in its lists of files, or in the
+    /// `modelfile` of older clients and nodes.
     pub(crate) uses_blobs: bool,
 }
 
@@ -88,8 +88,12 @@ impl Asked {
                 self.insecure = map.next_value::<Option<bool>>()?.unwrap_or(self.insecure);
             }
             "files" | "adapters" | "draft_files" => {
-                let blobs = map.next_value::<Option<HashMap<String, IgnoredAny>>>()?;
-                self.uses_blobs |= blobs.is_some_and(|blobs| !blobs.is_empty());
+                let blobs = map.next_value::<Option<Blobs>>()?;
+                self.uses_blobs |= blobs.is_some_and(|blobs| blobs.any);
+            }
+            "modelfile" => {
+                let text = map.next_value::<Option<String>>()?;
+                self.uses_blobs |= text.is_some_and(|text| !text.is_empty());
             }
             _ => {
                 map.next_value::<IgnoredAny>()?;
@@ -108,6 +112,33 @@ fn folded(key: &str) -> String {
         letter => letter.to_ascii_lowercase(),
     };
     key.chars().map(fold).collect()
+}
+
+/// Whether a mapping of names to digests holds any.
+struct Blobs {
+    any: bool,
+}
+
+impl<'de> Deserialize<'de> for Blobs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Blobs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names and digests")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Blobs, A::Error> {
+                let mut any = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Blobs { any })
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
 }
 
 impl<'de> Deserialize<'de> for Asked {
@@ -158,6 +189,7 @@ mod tests {
     fn blobs_are_seen_and_an_empty_list_is_none() {
         assert!(asked(r#"{"files":{"a":"sha256:1"}}"#).uses_blobs);
         assert!(asked(r#"{"adapters":{"a":"sha256:1"},"files":null}"#).uses_blobs);
+        assert!(asked(r#"{"name":"a","modelfile":"FROM @sha256:1"}"#).uses_blobs);
         assert!(!asked(r#"{"from":"a","files":{}}"#).uses_blobs);
     }
 

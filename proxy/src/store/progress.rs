@@ -95,7 +95,7 @@ impl Progress {
     }
 
     /// A line of node number `part`.
-    pub(crate) fn heard(&mut self, part: usize, line: Line) {
+    pub(crate) fn heard(&mut self, part: usize, line: &Line) {
         if line.status.len() > LONGEST || line.digest.len() > LONGEST {
             return;
         }
@@ -106,7 +106,7 @@ impl Progress {
             self.touch_layers();
             self.tell_phases();
         } else if line.status != "success" {
-            self.tell_once(line.status);
+            self.tell_once(&line.status);
         }
     }
 
@@ -138,11 +138,11 @@ impl Progress {
         out
     }
 
-    fn layer_moved(&mut self, part: usize, line: Line) {
+    fn layer_moved(&mut self, part: usize, line: &Line) {
         let index = match self.by_digest.get(line.digest.as_str()) {
             Some(index) => *index,
             None if self.layers.len() >= MOST_LAYERS => return,
-            None => self.new_layer(&line),
+            None => self.new_layer(line),
         };
         let layers = &mut self.parts[part].layers;
         if layers.len() <= index {
@@ -235,8 +235,8 @@ impl Progress {
         self.phases = self.phases.max(reached);
     }
 
-    fn tell_once(&mut self, status: String) {
-        if self.told.len() < MOST_STATUSES && self.told.insert(status.as_str().into()) {
+    fn tell_once(&mut self, status: &str) {
+        if self.told.len() < MOST_STATUSES && self.told.insert(status.into()) {
             self.tell(json!({ "status": status }));
         }
     }

@@ -71,7 +71,7 @@ fn of_pull(snapshot: &Snapshot, asked: &Asked) -> Targets {
     let Ok(name) = ModelName::parse_for_store(asked.model()) else {
         return Targets::Any;
     };
-    let holders = holders(snapshot, name.key(), |node| node.is_wanted());
+    let holders = holders(snapshot, name.key(), Node::is_wanted);
     if holders.is_empty() {
         chosen(snapshot, name.key(), name.key())
     } else {
@@ -106,7 +106,7 @@ fn of_push(snapshot: &Snapshot, asked: &Asked) -> Targets {
     let Ok(name) = ModelName::parse(asked.model()) else {
         return Targets::Any;
     };
-    let holders = holders(snapshot, name.key(), |node| node.is_wanted());
+    let holders = holders(snapshot, name.key(), Node::is_wanted);
     if holders.is_empty() {
         Targets::Unheld
     } else {

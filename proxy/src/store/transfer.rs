@@ -169,7 +169,7 @@ impl Job {
             Event::Begins => self.working += 1,
             Event::Said(part, line) => {
                 self.alive();
-                self.progress.heard(part, line);
+                self.progress.heard(part, &line);
             }
             Event::Ended(part, result) => self.ended(part, result),
         }

@@ -31,17 +31,17 @@ fn one_node_is_told_as_it_tells() {
         layer("a", 10, 0),
         layer("a", 10, 4),
     ] {
-        one.heard(0, line);
+        one.heard(0, &line);
         let _ = one.lines();
     }
-    one.heard(0, layer("a", 10, 10));
+    one.heard(0, &layer("a", 10, 10));
     assert_eq!(
         lines(&mut one),
         [r#"{"status":"pulling a","digest":"sha256:a","total":10,"completed":10}"#]
     );
-    one.heard(0, status("verifying sha256 digest"));
-    one.heard(0, status("writing manifest"));
-    one.heard(0, status("success"));
+    one.heard(0, &status("verifying sha256 digest"));
+    one.heard(0, &status("writing manifest"));
+    one.heard(0, &status("success"));
     one.ended(0, true);
     assert_eq!(
         lines(&mut one),
@@ -56,9 +56,9 @@ fn one_node_is_told_as_it_tells() {
 #[test]
 fn bytes_are_those_of_all_nodes_from_the_first_line_on() {
     let mut three = Progress::new(3);
-    three.heard(0, status("pulling manifest"));
-    three.heard(1, status("pulling manifest"));
-    three.heard(0, layer("a", 100, 0));
+    three.heard(0, &status("pulling manifest"));
+    three.heard(1, &status("pulling manifest"));
+    three.heard(0, &layer("a", 100, 0));
     assert_eq!(
         lines(&mut three),
         [
@@ -66,9 +66,9 @@ fn bytes_are_those_of_all_nodes_from_the_first_line_on() {
             r#"{"status":"pulling a","digest":"sha256:a","total":300}"#
         ]
     );
-    three.heard(1, layer("a", 100, 100));
-    three.heard(0, layer("a", 100, 40));
-    three.heard(0, layer("a", 100, 50));
+    three.heard(1, &layer("a", 100, 100));
+    three.heard(0, &layer("a", 100, 40));
+    three.heard(0, &layer("a", 100, 50));
     assert_eq!(
         lines(&mut three),
         [r#"{"status":"pulling a","digest":"sha256:a","total":300,"completed":150}"#],
@@ -80,9 +80,9 @@ fn bytes_are_those_of_all_nodes_from_the_first_line_on() {
 fn a_node_that_fails_leaves_what_it_fetched_and_a_phase_waits_for_the_rest() {
     let mut three = Progress::new(3);
     for part in 0..3 {
-        three.heard(part, layer("a", 100, 10 * part as u64));
+        three.heard(part, &layer("a", 100, 10 * part as u64));
     }
-    three.heard(0, status("verifying sha256 digest"));
+    three.heard(0, &status("verifying sha256 digest"));
     let _ = three.lines();
     three.ended(2, false);
     assert_eq!(
@@ -90,7 +90,7 @@ fn a_node_that_fails_leaves_what_it_fetched_and_a_phase_waits_for_the_rest() {
         [r#"{"status":"pulling a","digest":"sha256:a","total":220,"completed":130}"#],
         "100 are there, 10 of 100, and the 20 of the one that failed"
     );
-    three.heard(1, status("verifying sha256 digest"));
+    three.heard(1, &status("verifying sha256 digest"));
     assert_eq!(
         lines(&mut three),
         [
@@ -103,11 +103,11 @@ fn a_node_that_fails_leaves_what_it_fetched_and_a_phase_waits_for_the_rest() {
 #[test]
 fn a_node_that_resumes_from_less_does_not_turn_the_bar_back() {
     let mut one = Progress::new(1);
-    one.heard(0, layer("a", 100, 60));
+    one.heard(0, &layer("a", 100, 60));
     let _ = one.lines();
-    one.heard(0, layer("a", 100, 20));
+    one.heard(0, &layer("a", 100, 20));
     assert!(lines(&mut one).is_empty());
-    one.heard(0, layer("a", 100, 900));
+    one.heard(0, &layer("a", 100, 900));
     assert_eq!(
         lines(&mut one),
         [r#"{"status":"pulling a","digest":"sha256:a","total":100,"completed":100}"#]
@@ -118,10 +118,10 @@ fn a_node_that_resumes_from_less_does_not_turn_the_bar_back() {
 fn memory_is_bounded_whatever_a_node_says() {
     let mut one = Progress::new(1);
     for number in 0..3 * MOST_LAYERS {
-        one.heard(0, layer(&format!("{number}"), 5, 5));
-        one.heard(0, status(&format!("creating new layer {number}")));
+        one.heard(0, &layer(&format!("{number}"), 5, 5));
+        one.heard(0, &status(&format!("creating new layer {number}")));
     }
-    one.heard(0, status(&"x".repeat(LONGEST + 1)));
+    one.heard(0, &status(&"x".repeat(LONGEST + 1)));
     assert_eq!(one.layers.len(), MOST_LAYERS);
     assert_eq!(lines(&mut one).len(), MOST_LAYERS + MOST_STATUSES);
     assert!(one.lines().is_empty());
@@ -155,9 +155,9 @@ proptest! {
         for step in steps.into_iter().chain([Step::Read]) {
             match step {
                 Step::Layer(part, digest, total, completed) if !ended[part] => {
-                    progress.heard(part, layer(&digest.to_string(), total, completed));
+                    progress.heard(part, &layer(&digest.to_string(), total, completed));
                 }
-                Step::Phase(part, phase) if !ended[part] => progress.heard(part, status(PHASES[phase])),
+                Step::Phase(part, phase) if !ended[part] => progress.heard(part, &status(PHASES[phase])),
                 Step::End(part, well) if !ended[part] => {
                     ended[part] = true;
                     progress.ended(part, well);
