@@ -82,7 +82,9 @@ impl Gateway {
         if takes_body {
             return Ok(false);
         }
-        self.stores.known.settled().await; // a change that was just answered shows
+        if matches!(ctx.route, Route::Tags | Route::Models | Route::Model(_)) {
+            self.stores.known.settled().await; // a change that was just answered shows
+        }
         let snapshot = self.fleet.load_full();
         let answer = match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),

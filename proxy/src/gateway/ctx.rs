@@ -13,6 +13,7 @@ use crate::request::body::Body;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
 use crate::request::route::{NodeRoute, Route, StoreRoute};
+use crate::store::Turn;
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -53,6 +54,8 @@ pub(crate) struct RequestCtx {
     pub(super) judgement: Option<Judgement>,
     pub(super) first_byte: Option<Duration>,
     pub(super) tail: Tail,
+    /// The turn of a pull or create that is relayed.
+    pub(super) turn: Option<Turn>,
     /// Whether the node whose store this changed is being read again.
     pub(super) is_known: bool,
     /// What the access line says instead of what the status says.
@@ -84,6 +87,7 @@ impl RequestCtx {
             judgement: None,
             first_byte: None,
             tail: Tail::default(),
+            turn: None,
             is_known: false,
             outcome: None,
         }

@@ -76,6 +76,7 @@ impl Gateway {
         }
         ctx.permit = None;
         ctx.attempt = None;
+        ctx.turn = None;
         ctx.here = None;
     }
 
