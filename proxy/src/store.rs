@@ -38,6 +38,8 @@ use known::Known;
 use targets::Target;
 use turns::Turns;
 
+pub(crate) use turns::Turn;
+
 /// Nodes that copy, delete or unload at once, for one request: each takes a moment.
 const QUICK_AT_ONCE: usize = 16;
 
@@ -64,6 +66,12 @@ impl Stores {
             turns: Turns::new(),
             stopping: watch::Sender::new(false),
         }
+    }
+
+    /// A turn for a pull or create that is relayed; `None` while all are taken.
+    pub(crate) fn turn_now(&self) -> Option<Turn> {
+        self.turns.set(self.fleet.load().pull().at_once);
+        self.turns.take_now()
     }
 
     /// Ends the jobs whose client has left: a drain waits for clients, not for them.

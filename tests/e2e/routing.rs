@@ -146,6 +146,11 @@ async fn every_dialect_is_routed_and_marked() {
         "an unknown route is the node's to answer"
     );
     assert_eq!(a.count("/v1/systemone"), 1);
+    assert_eq!(
+        post(aivonx.addr, "/api/signout", "").await.status,
+        403,
+        "a node's identity is not for clients"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,10 +84,21 @@ impl Gateway {
         if takes_body {
             return Ok(false);
         }
-        self.stores.known.settled().await; // a change that was just answered shows
+        if matches!(ctx.route, Route::Tags | Route::Models | Route::Model(_)) {
+            self.stores.known.settled().await; // a change that was just answered shows
+        }
+        let Some(answer) = self.local(ctx)? else {
+            return Ok(true);
+        };
+        respond(session, ctx, answer).await?;
+        Ok(true)
+    }
+
+    /// What needs no node, from what is known of the fleet.
+    fn local(&self, ctx: &RequestCtx) -> Result<Option<Local>> {
         let snapshot = self.fleet.load_full();
         let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
-        let answer = match &ctx.route {
+        Ok(Some(match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
             Route::Version => match self
                 .version
@@ -117,10 +128,8 @@ impl Gateway {
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(true),
-        };
-        respond(session, ctx, answer).await?;
-        Ok(true)
+            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(None),
+        }))
     }
 
     /// Ollama's Host and Origin rules; false where the request was answered.

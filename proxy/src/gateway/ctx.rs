@@ -16,6 +16,7 @@ use crate::request::client::ClientAddress;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
 use crate::request::route::{NodeRoute, Route, StoreRoute};
+use crate::store::Turn;
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -69,6 +70,8 @@ pub(crate) struct RequestCtx {
     pub(super) asked_for_usage: bool,
     /// Takes them out again.
     pub(super) usage_filter: Option<Box<UsageFilter>>,
+    /// The turn of a pull or create that is relayed.
+    pub(super) turn: Option<Turn>,
     /// Whether the node whose store this changed is being read again.
     pub(super) is_known: bool,
     /// What the access line says instead of what the status says.
@@ -106,6 +109,7 @@ impl RequestCtx {
             tail: Tail::default(),
             asked_for_usage: false,
             usage_filter: None,
+            turn: None,
             is_known: false,
             outcome: None,
         }

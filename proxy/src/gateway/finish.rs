@@ -78,9 +78,15 @@ impl Gateway {
                 user,
             });
         }
+        Self::give_back(ctx);
+    }
+
+    /// Gives back every place that the request held.
+    fn give_back(ctx: &mut RequestCtx) {
         ctx.permit = None;
         ctx.attempt = None;
         ctx.open = None;
+        ctx.turn = None;
         ctx.here = None;
     }
 

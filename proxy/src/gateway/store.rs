@@ -60,7 +60,8 @@ impl Gateway {
             }
             Targets::OneOf(list) => relay_to(ctx, &list).map(|()| false),
             Targets::Each(list) => {
-                let relayed = self.is_relayed(route, asked.as_ref(), &list);
+                let relayed =
+                    self.is_relayed(route, asked.as_ref(), &list) && self.has_turn(ctx, route);
                 match asked {
                     Some(asked) if !relayed => {
                         self.change_each(session, ctx, route, &asked, body, list)
@@ -106,6 +107,17 @@ impl Gateway {
             StoreRoute::Pull if outlives || !shows_progress => false,
             StoreRoute::Push | StoreRoute::Blob => true,
             _ => not_in_service(target).is_none(),
+        }
+    }
+
+    /// Whether a request may go to its one node now. One whose turn has not come is ours, so that
+    /// its client can be told what it waits for.
+    fn has_turn(&self, ctx: &mut RequestCtx, route: StoreRoute) -> bool {
+        if matches!(route, StoreRoute::Pull | StoreRoute::Create) {
+            ctx.turn = self.stores.turn_now();
+            ctx.turn.is_some()
+        } else {
+            true
         }
     }
 

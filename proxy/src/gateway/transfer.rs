@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use serde_json::{Value, json};
 
 use aivonx_shared::fleet_doc::WhenClientLeaves;
+use aivonx_shared::model_name::ModelName;
 
 use super::answer::{JSON, JSON_UTF8, Local, respond};
 use super::ctx::RequestCtx;
@@ -84,7 +85,9 @@ impl Gateway {
         let leaves = self.fleet.load().pull().when_client_leaves;
         self.stores.begin(Transfer {
             route: route.label(),
-            model: asked.model().to_owned(),
+            // a name that is none is a client's text, which is not logged
+            model: ModelName::parse_for_store(asked.model())
+                .map_or_else(|_| String::new(), |name| name.display().to_owned()),
             question,
             targets,
             outlives_client: route == StoreRoute::Pull && leaves == WhenClientLeaves::Continue,

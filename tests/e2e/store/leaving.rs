@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::{endless, node, slow, start};
+use super::{endless, slow, start};
 use crate::support::{Aivonx, Client, End, Response, Setup, json_post, until};
 
 const JOBS: &str = r#"aivonx_store_jobs{route="/api/pull"}"#;
@@ -120,5 +120,4 @@ async fn a_client_that_reads_nothing_holds_up_no_node() {
     }
     let answer = client.response().await;
     assert_eq!(answer.lines().pop().unwrap()["status"], "success");
-    drop(start(node()).await);
 }

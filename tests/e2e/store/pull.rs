@@ -3,7 +3,7 @@
 use aivonx_sim::{Fault, FaultScope, ModelSpec, RegistrySpec};
 use serde_json::{Value, json};
 
-use super::{SIZE, ask, endless, listed, no_polls, node, registry, send, slow, start, statuses};
+use super::{SIZE, ask, endless, listed, no_polls, node, send, slow, start, statuses};
 use crate::support::{Aivonx, Client, End, Response, Setup, chat, get, json_post, post, until};
 
 /// The last line of an answer.
@@ -362,6 +362,33 @@ async fn only_so_many_nodes_pull_at_once_and_who_waits_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_on_one_node_have_their_turns_too() {
+    let (a, b) = (start(endless()).await, start(endless()).await);
+    let aivonx = Setup::nodes_with(&[&a, &b], "", "pull: {at_once: 1, to: {count: 1}}")
+        .start()
+        .await;
+    let (first, answer) = begin(&aivonx, "moa").await;
+    assert_eq!(statuses(&answer)[0], "pulling manifest");
+    assert_eq!(
+        answer.node(),
+        "n0",
+        "relayed: of two that are equally empty the first by name"
+    );
+    let (second, waiting) = begin(&aivonx, "moa").await;
+    assert_eq!(statuses(&waiting)[0], "waiting for other pulls to end");
+    assert_eq!((a.count("/api/pull"), b.count("/api/pull")), (1, 0));
+    drop(first);
+    until("the second has its turn", || async {
+        a.count("/api/pull") == 2
+    })
+    .await;
+    drop(second);
+    aivonx
+        .metric_is(r#"aivonx_store_jobs{route="/api/pull"}"#, 0.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_pulls_of_one_model_at_once_both_end_well() {
     let (a, b) = (start(slow()).await, start(slow()).await);
     let aivonx = Setup::nodes(&[&a, &b]).start().await;
@@ -408,5 +435,4 @@ async fn a_node_that_goes_dark_in_a_pull_is_given_up() {
     let end = last(&answer);
     assert_eq!(end["nodes"][0]["status"], "success");
     assert_eq!(end["nodes"][1]["error"], "it stopped answering");
-    let _ = registry();
 }
