@@ -348,3 +348,23 @@ async fn in_a_very_large_fleet_the_last_healthy_node_is_found() {
         "n123"
     );
 }
+
+#[tokio::test]
+async fn a_demand_for_one_node_is_for_no_other() {
+    let (fleet, balancer, demand) = balancer(&nodes(40, "")).await;
+    let serial = fleet.load().nodes()[31].serial();
+    for model in [demand.model, None] {
+        let pinned = Demand {
+            model,
+            unheld: None,
+            only: Some([serial].into()),
+        };
+        for _ in 0..20 {
+            let permit = balancer.acquire(&pinned, &[], Instant::now()).unwrap();
+            assert_eq!(permit.node().serial(), serial);
+            assert!(!balancer.has_another(&pinned, &[serial], Instant::now()));
+        }
+        let none = balancer.acquire(&pinned, &[serial], Instant::now());
+        assert_eq!(none.err(), Some(NoNode::Exhausted));
+    }
+}

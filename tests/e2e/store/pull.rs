@@ -88,6 +88,7 @@ async fn a_relayed_pull_is_known_to_the_next_request_too() {
             answer.text().ends_with("{\"status\":\"success\"}\n")
                 || answer.text() == r#"{"status":"success"}"#
         );
+        assert_eq!(listed(&aivonx).await, ["moa:latest", "tiny:latest"]);
         let chat = post(aivonx.addr, "/api/chat", &chat(model, 1, false)).await;
         assert_eq!(chat.status, 200, "{}", chat.text());
         assert_eq!(super::delete(&aivonx, model).await.status, 200);
