@@ -8,6 +8,7 @@ tables show medians over the rounds. Writes everything to bench/results/<date-ti
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -191,12 +192,27 @@ def start_bare(bench: Bench, name: str, program: str) -> Peer:
     return Peer(name, port, bench.spawn(bench.program(program), f"127.0.0.1:{port}", *nodes))
 
 
-def start_aivonx(bench: Bench) -> Peer:
+KEYS = 1000
+KEY = "bench-key-500-of-1000"
+# What a browser's client sends with a key.
+SENT = ["--header", f"Authorization: Bearer {KEY}", "--header", "Origin: http://localhost:3000"]
+
+
+def guarded_document() -> str:
+    """A thousand keys, each with every limit; the one that is sent stands in the middle."""
+    lines = ["anonymous: never", "keys:"]
+    for number in range(KEYS):
+        digest = hashlib.sha256((KEY if number == KEYS // 2 else f"other-{number}").encode()).hexdigest()
+        lines.append(f'  - {{id: key-{number}, sha256: "{digest}", models: ["*"], rate: 1000000/s, max_concurrent: 10000}}')
+    return "\n".join(lines) + "\n"
+
+
+def start_aivonx(bench: Bench, name: str = "aivonx", document: str = "") -> Peer:
     """Everything switched on, all defaults: metrics, access log (into a pipe), model scan, usage, probes."""
     port, ops = free_port(), free_port()
-    fleet = bench.scratch / "fleet.yaml"
+    fleet = bench.scratch / f"fleet-{name}.yaml"
     nodes = [f'  - {{name: node-{n}, url: "http://127.0.0.1:{node}"}}' for n, node in enumerate(bench.nodes)]
-    fleet.write_text("nodes:\n" + "\n".join(nodes) + "\n")
+    fleet.write_text(document + "nodes:\n" + "\n".join(nodes) + "\n")
     listen = ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{ops}"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("AIVONX_")}
     env |= {key: value for key, value in os.environ.items() if key.startswith("AIVONX_PROXY__")}
@@ -204,7 +220,7 @@ def start_aivonx(bench: Bench) -> Peer:
     process = bench.spawn(bench.program("aivonx"), "proxy", "--fleet", str(fleet), *listen, stdout=reader.stdin, env=env)
     reader.stdin.close()  # the proxy holds the only other end
     wait_until("aivonx is ready", lambda: ok(f"http://127.0.0.1:{ops}/readyz"))
-    return Peer("aivonx", port, process, [reader])
+    return Peer(name, port, process, [reader])
 
 
 STARTS: dict[str, Callable[[Bench], Peer]] = {
@@ -304,6 +320,19 @@ def run_bodies(bench: Bench, peers: dict[str, Peer]) -> None:
                 load(bench, f"body-{place}", number, peers[name], "run", "--model-at", place, *args)
 
 
+def run_guard(bench: Bench, plain: Peer) -> None:
+    """What keys, limits and CORS cost: without them; without them and their headers sent; with them."""
+    guarded = start_aivonx(bench, "aivonx-guarded", guarded_document())
+    wait_until("aivonx-guarded listens", lambda: accepts(guarded.port))
+    seconds = "1.5" if bench.quick else "3"
+    for number in range(2 if bench.quick else 9):
+        say(f"guard: round {number + 1}")
+        for scenario, peer, sent in [("guard-off", plain, []), ("guard-sent", plain, SENT), ("guard-on", guarded, SENT)]:
+            load(bench, scenario, number, peer, "run", "--seconds", seconds, *sent)
+    for process in filter(None, [guarded.process, *guarded.helpers]):
+        bench.stop(process)
+
+
 def run_open(bench: Bench) -> None:
     """Memory of 2,000 open streams, in a fresh process each time."""
     for number in range(1 if bench.quick else 3):
@@ -350,6 +379,13 @@ def ratio(rows: list[dict], scenario: str, peer: str, base: str, key: str) -> fl
     return statistics.median(both) if both else None
 
 
+def overhead(rows: list[dict], more: tuple[str, str], less: tuple[str, str], key: str) -> float | None:
+    """Per cent that one (scenario, peer) takes more than another: the median over rounds of the ratio within a round."""
+    ours, theirs = values(rows, *more, key), values(rows, *less, key)
+    both = [ours[number] / theirs[number] for number in ours if theirs.get(number)]
+    return (statistics.median(both) - 1) * 100 if both else None
+
+
 def difference(rows: list[dict], scenarios_: tuple[str, str], peers: tuple[str, str], key: str) -> float | None:
     more, less = (median(rows, s, p, key) for s, p in zip(scenarios_, peers, strict=True))
     return None if more is None or less is None else more - less
@@ -373,6 +409,7 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
 
     body = difference(rows, ("body-last", "body-first"), ("aivonx", "aivonx"), cpu)
     added = difference(rows, ("one", "one"), ("aivonx", "direct"), "p50_us")
+    on, off, sent = ("guard-on", "aivonx-guarded"), ("guard-off", "aivonx"), ("guard-sent", "aivonx")
     wanted = [
         *against_bare("CPU per small request", "small", cpu, 1.15),
         *against_bare("CPU per 100-chunk stream, 1 ms apart", "stream", cpu, 1.10),
@@ -380,6 +417,8 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
         *against_bare("RSS per open stream at 2,000", "open", "rss_kb_per_stream", 1.10),
         ("p50 at one connection, added to direct", added and added / 1e3, 0.15, "ms"),
         ("CPU of 3 MB, model last less model first", body if body is None else body / 1e3, 2.0, "ms"),
+        ("keys, limits and CORS on, over the same requests without", overhead(rows, on, sent, cpu), 3.0, "%"),
+        ("the same, over requests without their headers", overhead(rows, on, off, cpu), 3.0, "%"),
         ("a pick, 8 nodes of 1,000 hold the model", at(picks, 1e-3, "pick_ns", "holders_8"), 2.0, "µs"),
         ("a pick, all of 1,000 nodes hold it", at(picks, 1e-3, "pick_ns", "holders_all"), 2.0, "µs"),
         ("a reload, each of 500 models on 8 nodes", at(picks, 1, "reload", "holders_8", "took_ms"), 200.0, "ms"),
@@ -469,6 +508,8 @@ def measure(bench: Bench, only: set[str]) -> None:
     for scenario in scenarios(bench.quick):
         if not only or scenario.name in only:
             run_scenario(bench, scenario, peers)
+    if not only or "guard" in only:
+        run_guard(bench, peers["aivonx"])
     if not only or "body" in only:
         run_bodies(bench, peers)
 
@@ -480,7 +521,7 @@ def out_of_time(*_: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds: whether it works, not how it does")
-    parser.add_argument("--only", action="append", default=[], choices=["small", "stream", "burst", "one", "open", "body"])
+    parser.add_argument("--only", action="append", default=[], choices=["small", "stream", "burst", "one", "open", "body", "guard"])
     parser.add_argument("--binaries", type=Path, required=True, help="where the release build is")
     options = parser.parse_args()
 

@@ -21,4 +21,6 @@ pub(crate) fn start() {
     } else {
         builder.json().flatten_event(true).init();
     }
+    // at `trace` Pingora prints whole heads and bodies: credentials and prompts
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }

@@ -41,6 +41,9 @@ struct Common {
     target: SocketAddr,
     #[arg(long, default_value = "/api/chat")]
     path: String,
+    /// A header line to send, as `x-api-key: …`; repeatable.
+    #[arg(long = "header")]
+    headers: Vec<String>,
     /// A process under test; repeatable. Its children count, too.
     #[arg(long = "pid")]
     pids: Vec<u32>,
@@ -149,6 +152,7 @@ async fn measure_open(open: &Open) -> std::io::Result<Value> {
         common: Common {
             target: open.common.target,
             path: open.common.path.clone(),
+            headers: open.common.headers.clone(),
             pids: Vec::new(),
         },
         connections: 0,
@@ -206,6 +210,11 @@ async fn measure_open(open: &Open) -> std::io::Result<Value> {
 /// The bytes of one request, head and body.
 fn request(common: &Common, run: &Run) -> Vec<u8> {
     let body = body(run);
+    let sent: String = common
+        .headers
+        .iter()
+        .flat_map(|line| [line, "\r\n"])
+        .collect();
     let asked = match (run.chunks, run.pause_us) {
         (0, _) => String::new(),
         (chunks, 0) => format!("x-bench-chunks: {chunks}\r\n"),
@@ -213,7 +222,7 @@ fn request(common: &Common, run: &Run) -> Vec<u8> {
     };
     format!(
         "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n\
-         User-Agent: bench-load\r\nContent-Length: {}\r\n{asked}\r\n{body}",
+         User-Agent: bench-load\r\nContent-Length: {}\r\n{sent}{asked}\r\n{body}",
         common.path,
         body.len()
     )

@@ -21,7 +21,7 @@ mod model_scan {
     mod text;
     mod zstd_scan;
 
-    pub use field::{Field, Found, Outcome, Root};
+    pub use field::{Field, Found, Given, Outcome, Root};
     pub use scan::ModelScan;
 
     /// Checks one input.

@@ -28,12 +28,15 @@ use crate::edge::{
 };
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
+use crate::names::Names;
 use crate::ops::Ops;
 use crate::probe::Probes;
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::sync::file::FleetFile;
+use crate::sync::members::Members;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
@@ -85,12 +88,18 @@ pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
         .into_iter()
         .flatten();
     let exposed = clients.find(|(_, listen)| !listen.ip().is_loopback());
-    let Some((key, listen)) = exposed.filter(|_| doc.anonymous != Anonymous::Always) else {
+    let someone = match &doc.anonymous {
+        Anonymous::Always => true,
+        Anonymous::Networks(networks) => !networks.is_empty(),
+        Anonymous::Loopback | Anonymous::Never => false,
+    };
+    let someone = someone || !doc.keys.is_empty();
+    let Some((key, listen)) = exposed.filter(|_| !someone) else {
         return Ok(());
     };
     Err(StartError::Config(format!(
-        "{key} is {listen}, beyond loopback, and API keys are not built yet: write `anonymous: always` in the \
-         fleet file if everybody who can connect may use the fleet, or listen on 127.0.0.1"
+        "{key} is {listen}, beyond loopback, and nobody there may use the fleet: add `keys` to the fleet file, \
+         or networks under `anonymous`, or `anonymous: always` if everybody who can connect may; or listen on 127.0.0.1"
     )))
 }
 
@@ -163,7 +172,7 @@ impl Bound {
         let addresses = self.addresses()?;
         let seed = self.config.seed.unwrap_or_else(fastrand::get_seed);
         let parts = Parts::new(&self.config, addresses, seed)?;
-        let file = Arc::new(parts.file(self.fleet_file));
+        let file = Arc::new(parts.file(&self.config, self.fleet_file));
         let text = std::fs::read_to_string(&file.path).ok();
         file.apply(self.doc);
 
@@ -210,7 +219,9 @@ struct Parts {
     fleet: Arc<Fleet>,
     balancer: Arc<Balancer>,
     metrics: Arc<Metrics>,
+    names: Arc<Names>,
     limits: Arc<BodyLimits>,
+    stores: Arc<Stores>,
     active: Arc<Active>,
     draining: Arc<AtomicBool>,
     first_round: Arc<AtomicBool>,
@@ -225,13 +236,14 @@ struct Parts {
 
 impl Parts {
     fn new(config: &ProxyConfig, addresses: Addresses, seed: u64) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
         let limits = &config.edge.limits;
         let fleet = Arc::new(Fleet::new(config.breaker));
         let access_log = match config.access_log {
             AccessLog::Stdout => AccessLogger::start(std::io::stdout())?,
             AccessLog::Off => AccessLogger::off(),
         };
+        let metrics = Arc::new(Metrics::new()?);
+        let stores = Stores::new(Arc::clone(&fleet), config.timeouts, Arc::clone(&metrics));
         Ok(Self {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
@@ -241,6 +253,8 @@ impl Parts {
                 metrics.connections(),
             )),
             metrics,
+            names: Arc::new(Names::new(config.hosts_file.clone())),
+            stores: Arc::new(stores),
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
                 budget: BodyBudget::new(config.body.buffer_total),
@@ -269,6 +283,7 @@ impl Parts {
             balancer: Arc::clone(&self.balancer),
             connections: Arc::new(Connections::default()),
             limits: Arc::clone(&self.limits),
+            trusted_proxies: config.trusted_proxies.clone(),
             origin: OriginPolicy::new(
                 self.addresses.proxy,
                 self.addresses.tls,
@@ -281,6 +296,7 @@ impl Parts {
             max_attempts: config.max_attempts as u32,
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
         }
     }
@@ -313,13 +329,11 @@ impl Parts {
         )
     }
 
-    fn file(&self, path: std::path::PathBuf) -> FleetFile {
+    fn file(&self, config: &ProxyConfig, path: std::path::PathBuf) -> FleetFile {
         FleetFile {
             path,
-            fleet: Arc::clone(&self.fleet),
+            members: self.members(config),
             metrics: Arc::clone(&self.metrics),
-            changed: self.changed.clone(),
-            is_exposed: self.addresses.are_exposed(),
         }
     }
 
@@ -337,6 +351,7 @@ impl Parts {
         Arc::new(Probes {
             fleet: Arc::clone(&self.fleet),
             dice: Dice::new(seed ^ 0x9E0),
+            names: Arc::clone(&self.names),
             probe: config.probe,
             inventory: config.inventory,
             residency: config.residency,
@@ -344,8 +359,22 @@ impl Parts {
         })
     }
 
+    fn members(&self, config: &ProxyConfig) -> Arc<Members> {
+        Arc::new(Members {
+            fleet: Arc::clone(&self.fleet),
+            names: Arc::clone(&self.names),
+            metrics: Arc::clone(&self.metrics),
+            changed: self.changed.clone(),
+            interval: config.probe.interval,
+            patience: config.probe.timeout,
+            state: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
+        })
+    }
+
     fn drain(&self, exit: fn() -> !) -> Drain {
         Drain {
+            stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
             connections: Arc::clone(&self.clients),
             closing: self.closing.clone(),
@@ -402,6 +431,7 @@ impl BackgroundService for Background {
         tokio::join!(
             probes,
             follow,
+            self.file.members.follow(),
             self.keep_in_force(),
             self.keep_certificate()
         );
@@ -423,7 +453,8 @@ impl Background {
             self.probes.fleet.refresh();
             self.balancer.sync().await;
             // nothing was told since, so all that is known is in force
-            if self.probes.all_probed() && !changes.has_changed().unwrap_or(true) {
+            let is_known = self.file.members.is_settled() && self.probes.all_probed();
+            if is_known && !changes.has_changed().unwrap_or(true) {
                 self.first_round.store(true, Ordering::Release);
             }
             if changes.changed().await.is_err() {

@@ -26,6 +26,11 @@ pub(crate) struct Demand {
     pub(crate) model: Option<ModelId>,
     /// The key of a model that nobody holds: it still must not go where a pattern forbids it.
     pub(crate) unheld: Option<ModelKey>,
+    /// Whether it goes on to ollama.com: only nodes that are signed in there can serve it.
+    pub(crate) cloud: bool,
+    /// Serials of the nodes that may take it, where not every candidate may: one that was named by
+    /// the client, or the one that has its blobs.
+    pub(crate) only: Option<Arc<[u64]>>,
 }
 
 impl Demand {
@@ -122,10 +127,18 @@ impl Balancer {
 }
 
 fn allowed(holder: &crate::fleet::snapshot::Holder, demand: &Demand) -> bool {
+    let node = &holder.node;
+    if (demand.cloud || holder.is_stub) && !node.state().signed_in() {
+        return false;
+    }
     demand
-        .unheld
+        .only
         .as_ref()
-        .is_none_or(|key| holder.node.doc().models.allow(key))
+        .is_none_or(|only| only.contains(&node.serial()))
+        && demand
+            .unheld
+            .as_ref()
+            .is_none_or(|key| node.doc().models.allow(key))
 }
 
 /// Holders stand in the order of their nodes' serials.

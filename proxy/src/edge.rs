@@ -58,10 +58,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// The client's address: what a trusted peer said in a PROXY header, else the peer's own.
-#[allow(
-    dead_code,
-    reason = "for whoever asks whether a client is local, or names it to a node"
-)]
 pub(crate) fn peer_address(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip().to_canonical())

@@ -1,15 +1,19 @@
 //! The fleet as a data plane sees it: an immutable snapshot of nodes and models, and the live
 //! state of each node. Plain Rust, no Pingora types; `sync` and `probe` write, requests read.
 
+pub(crate) mod access;
+pub(crate) mod aliases;
 pub(crate) mod breaker;
 pub(crate) mod health;
 pub(crate) mod inventory;
 pub(crate) mod latency;
+pub(crate) mod limiter;
 pub(crate) mod model_state;
 pub(crate) mod node;
 pub(crate) mod permit;
 pub(crate) mod residents;
 pub(crate) mod snapshot;
+pub(crate) mod trust;
 pub(crate) mod waiting;
 
 use std::collections::HashMap;
@@ -21,6 +25,7 @@ use aivonx_shared::model_name::ModelKey;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use access::Access;
 pub(crate) use node::Node;
 pub(crate) use permit::Permit;
 pub(crate) use snapshot::{ModelEntry, ModelId, Snapshot};
@@ -36,6 +41,7 @@ pub(crate) struct Fleet {
 struct Source {
     nodes: Vec<Arc<Node>>,
     doc: Arc<FleetDoc>,
+    access: Arc<Access>,
     revision: u64,
     /// Ids of models, never given twice: they stand in keys across snapshots.
     ids: HashMap<ModelKey, ModelId>,
@@ -49,14 +55,12 @@ struct Source {
 impl Fleet {
     /// An empty fleet; `breaker` is for all nodes that will join.
     pub(crate) fn new(breaker: BreakerConfig) -> Self {
-        let doc = Arc::new(FleetDoc {
-            strategy: aivonx_shared::fleet_doc::Strategy::default(),
-            anonymous: aivonx_shared::fleet_doc::Anonymous::default(),
-            nodes: Vec::new(),
-        });
+        let doc = Arc::new(FleetDoc::default());
+        let access = Arc::new(Access::of(&doc, None));
         let source = Source {
             nodes: Vec::new(),
             doc: Arc::clone(&doc),
+            access: Arc::clone(&access),
             revision: 0,
             ids: HashMap::new(),
             next_serial: 1,
@@ -64,7 +68,7 @@ impl Fleet {
             breaker,
         };
         Self {
-            snapshot: ArcSwap::from_pointee(Snapshot::empty(doc)),
+            snapshot: ArcSwap::from_pointee(Snapshot::empty(doc, access)),
             source: Mutex::new(source),
         }
     }
@@ -79,7 +83,7 @@ impl Fleet {
         self.snapshot.load_full()
     }
 
-    /// Takes over a new document. A node whose name and URL stay keeps its live state; requests
+    /// Takes over a new document. A node whose name and address stay keeps its live state; requests
     /// in flight on a node that left run on with the permits they hold.
     pub(crate) fn apply(&self, doc: FleetDoc) {
         let mut source = self.source.lock();
@@ -95,7 +99,7 @@ impl Fleet {
                 other => {
                     let serial = source.next_serial;
                     source.next_serial += 1;
-                    let heir = other.filter(|node| node.doc().url == wanted.url);
+                    let heir = other.filter(|node| node.leads_to(wanted));
                     Arc::new(match heir {
                         Some(node) => node.with_doc(wanted.clone(), serial),
                         None => Node::new(wanted.clone(), serial, &source.breaker),
@@ -105,6 +109,7 @@ impl Fleet {
             nodes.push(node);
         }
         source.nodes = nodes;
+        source.access = Arc::new(Access::of(&doc, Some(&source.access)));
         source.doc = Arc::new(doc);
         source.revision += 1;
         self.rebuild(&mut source);
@@ -119,11 +124,13 @@ impl Fleet {
         let Source {
             nodes,
             doc,
+            access,
             revision,
             ids,
             ..
         } = source;
-        let snapshot = Snapshot::build(Arc::clone(doc), nodes.clone(), *revision, ids);
+        let (doc, access) = (Arc::clone(doc), Arc::clone(access));
+        let snapshot = Snapshot::build(doc, access, nodes.clone(), *revision, ids);
         source.retired.push(self.snapshot.swap(Arc::new(snapshot)));
         Self::free_retired(source);
     }

@@ -1,12 +1,18 @@
 //! The way of a request through the data plane: Pingora's hooks, each naming steps that stand in
-//! the modules below. `ctx` is what one request carries, `answer` what the proxy answers itself,
-//! `attempt` one try at one node, `failure` what an error means, `finish` the last account.
+//! the modules below. `ctx` is what one request carries, `admit` says who may, `answer` what the
+//! proxy answers itself, `attempt` one try at one node, `editing` what is changed on the way,
+//! `failure` what an error means, `finish` the last account.
 
+mod admit;
 mod answer;
 mod attempt;
 mod ctx;
+mod editing;
 mod failure;
 mod finish;
+mod pin;
+mod store;
+mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +21,7 @@ use std::time::Duration;
 use aivonx_shared::config::TimeoutConfig;
 use async_trait::async_trait;
 use bytes::Bytes;
+use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, HttpPeer};
@@ -26,6 +33,7 @@ use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::request::origin::OriginPolicy;
+use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
@@ -38,12 +46,15 @@ pub(crate) struct Gateway {
     pub(crate) connections: Arc<Connections>,
     pub(crate) limits: Arc<BodyLimits>,
     pub(crate) origin: OriginPolicy,
+    /// Whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLogger,
     pub(crate) timeouts: TimeoutConfig,
     pub(crate) max_attempts: u32,
     pub(crate) version: Option<String>,
     pub(crate) dice: Dice,
+    pub(crate) stores: Arc<Stores>,
     /// Requests being answered; what a drain waits for.
     pub(crate) active: Arc<Active>,
 }
@@ -94,7 +105,16 @@ impl ProxyHttp for Gateway {
         if self.answer_by_route(session, ctx).await? {
             return Ok(true);
         }
+        if let Some(route) = ctx.store_route() {
+            return self.change_store(session, ctx, route).await;
+        }
         self.read_body(session, ctx).await?;
+        self.permit(session, ctx)?;
+        self.pin(session, ctx)?;
+        if self.unload(session, ctx).await? {
+            return Ok(true);
+        }
+        self.edit_body(session, ctx)?;
         Ok(false)
     }
 
@@ -128,17 +148,18 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
-        Self::to_node(head, ctx)
+        self.to_node(head, ctx)
     }
 
     async fn request_body_filter(
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
-        ctx.body.outgoing(body).map_err(failure::rejected)
+        ctx.sends(body.as_deref());
+        ctx.body.outgoing(body, end).map_err(failure::rejected)
     }
 
     async fn upstream_response_filter(
@@ -156,6 +177,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
+        self.make_known(head, ctx).await;
         Self::mark(session, head, ctx)
     }
 
@@ -163,12 +185,14 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<Option<Duration>> {
         if let Some(piece) = body.as_deref().filter(|piece| !piece.is_empty()) {
             ctx.saw(piece);
+            self.begin_to_know(ctx);
         }
+        ctx.relay(body, end);
         Ok(None)
     }
 

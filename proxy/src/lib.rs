@@ -9,16 +9,18 @@
 //!   request/origin   Ollama's Host and Origin checks
 //!   request/body     read within the budget, know the model, keep it for another attempt
 //!   request/demand   what is demanded of a node
+//!   request/edit     what the body shall say instead
 //!   balance          candidates -> strategy -> permit
 //!   upstream         connect, send, judge the answer's head; or another attempt
 //!   relay            Pingora, chunk by chunk
-//!   upstream/usage   tokens from the last bytes
+//!   upstream/usage   tokens from the last bytes; and taken out where nobody asked for them
 //!   telemetry        metrics, access line
 //! ```
 //!
 //! `fleet` is what all of them look at; `sync` (the fleet document) and `probe` (health, inventory,
-//! residency) write to it; `merge` answers reads of the whole fleet from it. `app` builds the server
-//! and is the only file that knows every module.
+//! residency) write to it; `merge` answers reads of the whole fleet from it; `store` changes what
+//! nodes have, on several at once. `app` builds the server and is the only file that knows every
+//! module.
 
 mod app;
 mod balance;
@@ -29,9 +31,11 @@ mod gateway;
 #[cfg(feature = "measure")]
 pub mod measure;
 mod merge;
+mod names;
 mod ops;
 mod probe;
 pub mod request;
+mod store;
 mod sync;
 mod telemetry;
 mod upstream;

@@ -63,6 +63,7 @@ impl Case {
             .map(|(_, entry)| Demand {
                 model: Some(entry.id),
                 unheld: None,
+                only: None,
             })
             .collect();
         Self {

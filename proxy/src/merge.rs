@@ -1,6 +1,7 @@
 //! Answers to reads of the whole fleet, from what is already known of it: no node is asked while
 //! a client waits. Shapes are Ollama's (ollama-api.md §6), instants are compared as instants.
 
+mod aliases;
 mod models;
 mod ps;
 mod tags;
@@ -14,6 +15,7 @@ pub(crate) use version::lowest_version;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aivonx_shared::fleet_doc::Cloud;
 use aivonx_shared::model_name::ModelKey;
 
 use crate::fleet::inventory::Listed;
@@ -28,7 +30,8 @@ fn merged(
     let mut by_key: HashMap<ModelKey, (Listed, Vec<String>)> = HashMap::new();
     for node in snapshot.nodes().iter().filter(|node| node.in_service()) {
         for listed in lists(node).iter() {
-            if !node.doc().models.allow(&listed.key) {
+            let denied = listed.is_stub() && snapshot.cloud() == Cloud::Deny;
+            if denied || !node.doc().models.allow(&listed.key) {
                 continue;
             }
             match by_key.get_mut(&listed.key) {
@@ -48,9 +51,13 @@ fn merged(
         }
     }
     let mut all: Vec<_> = by_key.into_values().collect();
-    // equal instants fall by name, so that the order is the same each time
-    all.sort_by(|(a, _), (b, _)| b.instant.cmp(&a.instant).then_with(|| a.key.cmp(&b.key)));
+    all.sort_by(order);
     all
+}
+
+/// Newest first; equal instants fall by name, so that the order is the same each time.
+fn order((a, _): &(Listed, Vec<String>), (b, _): &(Listed, Vec<String>)) -> std::cmp::Ordering {
+    b.instant.cmp(&a.instant).then_with(|| a.key.cmp(&b.key))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! residency on clocks and patience of their own, because a slow `/api/ps` is not ill health
 //! (ollama-api.md §6). One task a node, so that no node waits for another.
 
+mod address;
 mod client;
 mod task;
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::fleet::health::HealthState;
+use crate::names::Names;
 use aivonx_shared::config::{PollConfig, ProbeConfig};
 
 /// How often it is looked for requests and runners that take too long.
@@ -22,6 +24,7 @@ const SWEEP: std::time::Duration = std::time::Duration::from_millis(500);
 pub(crate) struct Probes {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) dice: Dice,
+    pub(crate) names: Arc<Names>,
     pub(crate) probe: ProbeConfig,
     pub(crate) inventory: PollConfig,
     pub(crate) residency: PollConfig,

@@ -21,7 +21,9 @@ pub use proxy::{
 pub use reader::{Problem, Problems};
 
 pub(crate) use lines::Lines;
+pub(crate) use networks::{network, networks, not_a_network};
 pub(crate) use reader::Reader;
+pub(crate) use units::Span;
 
 /// Parses YAML text to a value tree; a syntax error becomes one problem with its line.
 pub(crate) fn parse_yaml(text: &str) -> Result<serde_yaml::Value, Problems> {

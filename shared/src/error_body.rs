@@ -66,11 +66,15 @@ impl Dialect {
     }
 }
 
-/// OpenAI's `error.type` for a status (ollama: middleware/openai.go).
+/// OpenAI's `error.type` for a status (ollama: middleware/openai.go); those that Ollama never
+/// gives as OpenAI names them.
 fn openai_type(status: u16) -> &'static str {
     match status {
         400 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
         404 => "not_found_error",
+        429 => "rate_limit_error",
         _ => "api_error",
     }
 }

@@ -2,13 +2,35 @@
 //! plane publishes. Reading it reports every problem at once; a document with problems never
 //! replaces the one in force.
 
+mod aliases;
+mod anonymous;
+mod cloud;
+mod given;
+mod keep_alive;
+mod keys;
+mod limits;
+mod node_access;
 mod node_url;
+mod outside;
+mod pull;
+mod secret;
+mod usage;
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde_yaml::Value;
-
+pub use aliases::AliasDoc;
+pub use anonymous::{Anonymous, NetworkDoc};
+pub use cloud::Cloud;
+pub use given::Given;
+pub use keep_alive::{Bounds, KeepAliveRule};
+pub use keys::{ANONYMOUS, KeyDigest, KeyDoc, Scopes};
+pub use limits::{Limits, Rate};
+pub use node_access::{Discover, NodeAccess, NodeTls};
 pub use node_url::{NodeUrl, Scheme, UrlError};
+pub use outside::{Outside, SeenFile};
+pub use pull::{PullDoc, PullTo, WhenClientLeaves};
+pub use secret::Secret;
+pub use usage::UsageDoc;
 
 use crate::config::{Lines, Problems, Reader, parse_yaml};
 use crate::model_name::{ModelKey, ModelPattern};
@@ -18,14 +40,28 @@ use crate::model_name::{ModelKey, ModelPattern};
 pub const DEFAULT_SLOTS: u32 = 1;
 
 /// A validated fleet document.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FleetDoc {
     /// The order among candidates.
     pub strategy: Strategy,
     /// Who may use the fleet without a key.
     pub anonymous: Anonymous,
+    /// Who may use it with one.
+    pub keys: Vec<KeyDoc>,
+    /// What becomes of the streams of a key that is taken out.
+    pub on_revoke: OnRevoke,
+    /// Whether requests may leave the house.
+    pub cloud: Cloud,
+    /// How pulls are spread over the nodes.
+    pub pull: PullDoc,
     /// The nodes, in the document's order; names are unique.
     pub nodes: Vec<NodeDoc>,
+    /// Other names for models, in the document's order; their keys are unique.
+    pub aliases: Vec<AliasDoc>,
+    /// How long clients may keep a model loaded.
+    pub keep_alive: Vec<KeepAliveRule>,
+    /// How tokens of streams are learnt.
+    pub usage: UsageDoc,
 }
 
 /// The order among candidates of one tier.
@@ -48,14 +84,14 @@ impl Strategy {
     }
 }
 
-/// Who may use the fleet without a key (design.md D8).
+/// What becomes of the streams of a key that is taken out of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Anonymous {
-    /// Clients on this machine only.
+pub enum OnRevoke {
+    /// They run to their end.
     #[default]
-    Loopback,
-    /// Everybody who can connect; has to be written down.
-    Always,
+    Finish,
+    /// They end with an error.
+    End,
 }
 
 /// One node of a fleet document.
@@ -67,7 +103,7 @@ pub struct NodeDoc {
     pub url: NodeUrl,
     /// Share of the work relative to the other nodes; at least 1.
     pub weight: u32,
-    /// Free text for operators.
+    /// Free text for operators; `pull.to` may name it.
     pub labels: BTreeMap<String, String>,
     /// Concurrent requests of one model: the node's `OLLAMA_NUM_PARALLEL`.
     pub slots: u32,
@@ -77,6 +113,8 @@ pub struct NodeDoc {
     pub draining: bool,
     /// Which models may be sent to it, whatever it has installed.
     pub models: ModelRules,
+    /// How it is reached.
+    pub access: NodeAccess,
 }
 
 /// `models: {include, exclude}` of a node.
@@ -97,21 +135,37 @@ impl ModelRules {
 }
 
 impl FleetDoc {
-    /// Reads `fleet.yaml`.
+    /// Reads `fleet.yaml` as it stands: what it refers to in files and variables is not looked at.
     pub fn from_yaml(text: &str) -> Result<Self, Problems> {
+        Self::read(text, None)
+    }
+
+    /// The same with what it refers to outside; what cannot be had is a problem like any other.
+    pub fn from_yaml_with(text: &str, outside: &Outside) -> Result<Self, Problems> {
+        Self::read(text, Some(outside))
+    }
+
+    fn read(text: &str, outside: Option<&Outside>) -> Result<Self, Problems> {
         let value = parse_yaml(text)?;
         let lines = Lines::of(text);
-        let root = Reader::root(&value);
+        let root = Reader::root(&value).with_outside(outside);
         let doc = read_doc(&root);
         match root.into_problems(&lines) {
             Some(problems) => Err(problems),
             None => Ok(doc),
         }
     }
+
+    /// What a client's `keep_alive` for this model is held to.
+    pub fn keep_alive_of(&self, model: &ModelKey) -> Option<Bounds> {
+        let rule = self.keep_alive.iter().find(|rule| rule.names(model))?;
+        Some(rule.bounds)
+    }
 }
 
 fn read_doc(root: &Reader<'_>) -> FleetDoc {
     let mut names = HashSet::new();
+    let mut ids = HashSet::new();
     let nodes: Vec<_> = root
         .list("nodes")
         .iter()
@@ -124,21 +178,16 @@ fn read_doc(root: &Reader<'_>) -> FleetDoc {
     }
     let doc = FleetDoc {
         strategy: read_strategy(root),
-        anonymous: read_anonymous(root),
+        anonymous: anonymous::read_anonymous(root, &mut ids),
+        keys: keys::read_keys(root, &mut ids),
+        on_revoke: read_on_revoke(root),
+        cloud: cloud::read_cloud(root),
+        pull: pull::read_pull(&root.section("pull")),
         nodes,
+        aliases: aliases::read(root),
+        keep_alive: keep_alive::read(root),
+        usage: usage::read(root),
     };
-    for (key, what) in [
-        ("keys", "API keys are"),
-        ("aliases", "model aliases are"),
-        ("cloud", "rules for cloud models are"),
-    ] {
-        if root.value(key).is_some() {
-            root.complain(
-                key,
-                &format!("{what} not built yet in this version; remove this key"),
-            );
-        }
-    }
     root.finish();
     doc
 }
@@ -157,23 +206,16 @@ fn read_strategy(root: &Reader<'_>) -> Strategy {
     }
 }
 
-fn read_anonymous(root: &Reader<'_>) -> Anonymous {
-    match root.value("anonymous").map(Value::as_str) {
-        None | Some(Some("loopback")) => Anonymous::Loopback,
-        Some(Some("always")) => Anonymous::Always,
-        Some(Some("never")) => {
+fn read_on_revoke(root: &Reader<'_>) -> OnRevoke {
+    match root.get::<String>("on_revoke").as_deref() {
+        None | Some("finish") => OnRevoke::Finish,
+        Some("end") => OnRevoke::End,
+        Some(other) => {
             root.complain(
-                "anonymous",
-                "`never` needs API keys, which are not built yet; write loopback or always",
+                "on_revoke",
+                &format!("`{other}` is no choice; write finish or end"),
             );
-            Anonymous::Loopback
-        }
-        Some(_) => {
-            root.complain(
-                "anonymous",
-                "must be loopback or always (lists of networks are not built yet)",
-            );
-            Anonymous::Loopback
+            OnRevoke::Finish
         }
     }
 }
@@ -207,6 +249,7 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
     let labels = at.or("labels", BTreeMap::new());
     let (enabled, draining) = (at.or("enabled", true), at.or("draining", false));
     let models = read_rules(&at.section("models"));
+    let access = node_access::read_access(at, url.as_ref());
     at.finish();
     Some(NodeDoc {
         name: name?,
@@ -217,27 +260,30 @@ fn read_node(at: &Reader<'_>, names: &mut HashSet<String>) -> Option<NodeDoc> {
         enabled,
         draining,
         models,
+        access,
     })
 }
 
 fn read_rules(at: &Reader<'_>) -> ModelRules {
-    let read = |key| {
-        let texts: Vec<String> = at.or(key, Vec::new());
-        texts
-            .iter()
-            .filter_map(|text| {
-                ModelPattern::parse(text)
-                    .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
-                    .ok()
-            })
-            .collect()
-    };
     let rules = ModelRules {
-        include: read("include"),
-        exclude: read("exclude"),
+        include: read_patterns(at, "include"),
+        exclude: read_patterns(at, "exclude"),
     };
     at.finish();
     rules
+}
+
+/// The model patterns of the list at `key`.
+fn read_patterns(at: &Reader<'_>, key: &'static str) -> Vec<ModelPattern> {
+    let texts: Vec<String> = at.or(key, Vec::new());
+    texts
+        .iter()
+        .filter_map(|text| {
+            ModelPattern::parse(text)
+                .map_err(|error| at.complain(key, &format!("`{text}`: {error}")))
+                .ok()
+        })
+        .collect()
 }
 
 fn number(at: &Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {
@@ -295,7 +341,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_line() {
-        let text = "strategy: fastest\nnodes:\n  - name: a\n    url: 10.0.0.1\n  - name: a\n    url: http://h:1\n    weight: 0\n    wieght: 2\n  - {}\nkeys: []\n";
+        let text = "strategy: fastest\nnodes:\n  - name: a\n    url: 10.0.0.1\n  - name: a\n    url: http://h:1\n    weight: 0\n    wieght: 2\n  - {}\ncloud: maybe\n";
         let problems = FleetDoc::from_yaml(text).unwrap_err();
         let seen: Vec<_> = problems
             .iter()
@@ -311,7 +357,7 @@ mod tests {
                 ("nodes[1].wieght", 8),
                 ("nodes[2]", 9),
                 ("nodes[2]", 9),
-                ("keys", 10),
+                ("cloud", 10),
             ],
             "{problems}"
         );

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cloud::SIGNIN_URL;
 use crate::digest::hex;
 use crate::gojson::encode::encode;
 use crate::http::reply::{Reply, Written};
@@ -53,6 +54,8 @@ impl Dialect {
     pub(crate) fn error_body(self, error: &ApiError, id: u128) -> Value {
         let (status, text) = (error.status, &error.text);
         match self {
+            // only ollama.com asks for a sign-in
+            Self::Native if status == 401 => json!({ "error": text, "signin_url": SIGNIN_URL }),
             Self::Native => json!({ "error": text }),
             Self::OpenAi => {
                 let kind = match status {

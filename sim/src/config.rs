@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use aivonx_sim::{ModelSpec, NodeSpec, RegistrySpec};
+use aivonx_sim::{Account, ModelSpec, NodeSpec, RegistrySpec};
 use serde::Deserialize;
 
 /// A model given as `NAME:SIZE:LOAD_MS:TOKENS_PER_S:PROMPT_TOKENS_PER_S`.
@@ -69,6 +69,8 @@ struct NodeFile {
     time_scale: Option<f64>,
     #[serde(default)]
     seed: Option<u64>,
+    #[serde(default)]
+    account: Account,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +89,9 @@ struct ModelFile {
     answer_tokens: Option<usize>,
     #[serde(default)]
     capabilities: Option<Vec<String>>,
+    /// For a stub of a cloud model: its name there.
+    #[serde(default)]
+    remote_model: Option<String>,
 }
 
 impl From<ModelFile> for ModelSpec {
@@ -99,6 +104,9 @@ impl From<ModelFile> for ModelSpec {
             );
         model.size = file.size.unwrap_or(model.size);
         model.answer_tokens = file.answer_tokens;
+        if let Some(remote) = file.remote_model {
+            model = model.remote(&remote, "https://ollama.com:443");
+        }
         if let Some(list) = file.capabilities {
             model.capabilities = list;
         }
@@ -123,6 +131,7 @@ pub(crate) fn read_config(path: &Path) -> io::Result<NodeSpec> {
             spec.registry = spec.registry.speed(speed);
         }
     }
+    spec.account = file.account;
     spec.num_parallel = file.num_parallel.unwrap_or(spec.num_parallel);
     spec.max_queue = file.max_queue.unwrap_or(spec.max_queue);
     spec.max_loaded_models = file.max_loaded_models.unwrap_or(spec.max_loaded_models);

@@ -2,7 +2,8 @@
 //!
 //! `POST /nodes/0/faults` with `{"fault": "status", "code": 500, "scope": {"times": 3}}`,
 //! `DELETE /nodes/0/faults`, `POST /nodes/0/kill?model=x`, `POST /nodes/0/stop`,
-//! `POST /nodes/0/restart`, `GET /nodes/0` and `GET /nodes`.
+//! `POST /nodes/0/restart`, `POST /nodes/0/account` with `"signed_in"`, `"signed_out"` or
+//! `"unreachable"`, `GET /nodes/0` and `GET /nodes`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::cloud::Account;
 use crate::fault::{Fault, FaultScope};
 use crate::http::body::BodyReader;
 use crate::http::conn::Conn;
@@ -78,6 +80,10 @@ async fn obey(nodes: &[SimNode], head: &Head, body: &[u8]) -> (u16, Value) {
             Err(e) => return (400, json!({"error": e.to_string()})),
         },
         ("DELETE", "faults") => node.clear_faults(),
+        ("POST", "account") => match serde_json::from_slice::<Account>(body) {
+            Ok(account) => node.set_account(account),
+            Err(e) => return (400, json!({"error": e.to_string()})),
+        },
         ("POST", "kill") => {
             let model = head.target.split_once("model=").map_or("", |(_, m)| m);
             node.kill_runner(model);
@@ -88,7 +94,12 @@ async fn obey(nodes: &[SimNode], head: &Head, body: &[u8]) -> (u16, Value) {
                 return (500, json!({"error": e.to_string()}));
             }
         }
-        _ => return (404, json!({"error": "faults, kill, stop, restart"})),
+        _ => {
+            return (
+                404,
+                json!({"error": "faults, account, kill, stop, restart"}),
+            );
+        }
     }
     (200, describe(node))
 }

@@ -8,6 +8,7 @@ use aivonx_shared::model_name::{ModelName, NameError, Source};
 use serde_json::{Map, Value, json};
 
 use crate::answer::ApiError;
+use crate::cloud;
 use crate::generation::{Generation, Plan, Timing};
 use crate::gojson::encode::go_quote;
 use crate::node::Node;
@@ -76,18 +77,16 @@ pub(crate) fn find_or(
         Err(e) => return Err(ApiError::bad(e.to_string())),
     };
     if source == Source::Cloud {
-        return Err(cloud_unreachable(node, path));
+        cloud::admit(node, path)?;
+        return cloud::passed_through(node, name.display()).ok_or_else(missing);
     }
-    node.store.lock().find(&name).ok_or_else(missing)
-}
-
-/// A node without internet asked for a cloud model.
-pub(crate) fn cloud_unreachable(node: &Node, path: &str) -> ApiError {
-    let (stamp, server) = (node.clock.wall().timestamp(), &node.spec.name_server);
-    let text = format!(
-        "Post \"https://ollama.com:443{path}?ts={stamp}\": dial tcp: lookup ollama.com on {server}: no such host"
-    );
-    ApiError::new(502, text)
+    let found = node.store.lock().find(&name);
+    let is_stub = |model: &Arc<Installed>| model.spec.remote.is_some();
+    let found = found.filter(|model| source != Source::Local || !is_stub(model));
+    if found.as_ref().is_some_and(is_stub) {
+        cloud::admit(node, path)?;
+    }
+    found.ok_or_else(missing)
 }
 
 /// Checks that a model can do what is asked, `verb` being `chat` or `generate`.
@@ -126,6 +125,9 @@ pub(crate) async fn load(
         load: load_options(node, model, options),
         keep_alive: ask.keep_alive.map(KeepAlive::from_seconds),
     };
+    if model.spec.remote.is_some() {
+        return Ok(RunnerRef::elsewhere(&demand));
+    }
     node.sched.acquire(demand).await
 }
 

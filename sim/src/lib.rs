@@ -18,6 +18,7 @@
 
 mod answer;
 mod clock;
+mod cloud;
 pub mod control;
 mod cors;
 mod digest;
@@ -38,6 +39,7 @@ mod spec;
 mod store;
 mod words;
 
+pub use cloud::{Account, RemoteSpec};
 pub use fault::{Fault, FaultScope};
 pub use seen::{Outcome, SeenRequest};
 pub use sim_node::SimNode;

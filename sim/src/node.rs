@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::cloud::Account;
 use crate::fault::Faults;
 use crate::pull::Download;
 use crate::sched::{KeepAlive, Limits, Sched};
@@ -24,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) sched: Arc<Sched>,
     pub(crate) faults: Faults,
     pub(crate) seen: Seen,
+    /// How it stands with ollama.com now.
+    pub(crate) account: Mutex<Account>,
     /// Downloads that were begun, by digest; also those nobody waits for now.
     pub(crate) downloads: Mutex<HashMap<String, Download>>,
     in_flight: AtomicUsize,
@@ -51,6 +54,7 @@ impl Node {
             sched: Sched::new(limits, clock.clone()),
             faults: Faults::new(),
             seen: Seen::new(spec.remember),
+            account: Mutex::new(spec.account),
             downloads: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             connections: AtomicU64::new(0),

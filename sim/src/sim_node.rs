@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::cloud::Account;
 use crate::fault::{Fault, FaultScope};
 use crate::http::conn::Conn;
 use crate::http::serve::serve;
@@ -72,6 +73,11 @@ impl SimNode {
     /// Takes all faults away. The listener is back within a moment; use [`Self::listens`] to wait.
     pub fn clear_faults(&self) {
         self.node.faults.clear();
+    }
+
+    /// Signs it in at ollama.com, out, or cuts it off from there.
+    pub fn set_account(&self, account: Account) {
+        *self.node.account.lock() = account;
     }
 
     /// Waits until connections are accepted.

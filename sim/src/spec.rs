@@ -9,6 +9,7 @@ mod registry;
 
 pub use registry::RegistrySpec;
 
+use crate::cloud::{Account, RemoteSpec};
 use crate::digest::sha256_hex;
 
 /// One model as it lies in a node's store or in the simulated registry.
@@ -24,6 +25,8 @@ pub struct ModelSpec {
     pub weights_digest: String,
     /// Bytes of the weights; the rest of `size` when `None`.
     pub weights_size: Option<u64>,
+    /// Further layers of a kilobyte each, as models have that are stored a tensor a layer.
+    pub extra_layers: usize,
     /// Bytes of memory while loaded; `size` when `None`.
     pub memory: Option<u64>,
     /// What the model can do: `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`, `audio`.
@@ -59,6 +62,8 @@ pub struct ModelSpec {
     pub tensors: Value,
     /// When it was made; the node's start when `None`.
     pub modified_at: Option<DateTime<Utc>>,
+    /// Where it runs, for a stub: a cloud model that was pulled.
+    pub remote: Option<RemoteSpec>,
 }
 
 /// The `details` object of tags, ps and show.
@@ -106,6 +111,7 @@ impl ModelSpec {
             digest: sha256_hex(format!("manifest of {name}").as_bytes()),
             weights_digest: sha256_hex(format!("weights of {name}").as_bytes()),
             weights_size: None,
+            extra_layers: 0,
             memory: None,
             capabilities: vec!["completion".into(), "tools".into()],
             listed_capabilities: None,
@@ -122,6 +128,7 @@ impl ModelSpec {
             model_info: json!({"general.architecture": "llama"}),
             tensors: Value::Null,
             modified_at: None,
+            remote: None,
         }
     }
 
@@ -141,6 +148,13 @@ impl ModelSpec {
     #[must_use]
     pub fn digest(mut self, hex: &str) -> Self {
         self.digest = hex.into();
+        self
+    }
+
+    /// Sets how many layers of a kilobyte it has beside the others.
+    #[must_use]
+    pub fn extra_layers(mut self, layers: usize) -> Self {
+        self.extra_layers = layers;
         self
     }
 
@@ -201,6 +215,16 @@ impl ModelSpec {
         self
     }
 
+    /// Makes it a stub of a model that runs elsewhere, as `https://ollama.com:443`.
+    #[must_use]
+    pub fn remote(mut self, model: &str, host: &str) -> Self {
+        self.remote = Some(RemoteSpec {
+            model: model.into(),
+            host: host.into(),
+        });
+        self
+    }
+
     /// Sets when it was made.
     #[must_use]
     pub fn modified_at(mut self, at: DateTime<Utc>) -> Self {
@@ -239,6 +263,8 @@ pub struct NodeSpec {
     pub max_loaded_models: usize,
     /// Bytes of memory for loaded models.
     pub memory: u64,
+    /// Bytes of disk for models and blobs.
+    pub disk: u64,
     /// `OLLAMA_KEEP_ALIVE`; `None` keeps models for ever.
     pub keep_alive: Option<Duration>,
     /// `OLLAMA_CONTEXT_LENGTH`.
@@ -253,6 +279,8 @@ pub struct NodeSpec {
     pub seed: u64,
     /// Where pulls come from; unreachable by default.
     pub registry: RegistrySpec,
+    /// How it stands with ollama.com at the start.
+    pub account: Account,
     /// The models `/api/experimental/model-recommendations` names.
     pub recommendations: Value,
     /// The name server a failing look-up names.
@@ -272,6 +300,7 @@ impl Default for NodeSpec {
             max_queue: 512,
             max_loaded_models: 0,
             memory: u64::MAX,
+            disk: u64::MAX,
             keep_alive: Some(Duration::from_mins(5)),
             context_length: 4096,
             vram: true,
@@ -279,6 +308,7 @@ impl Default for NodeSpec {
             time_scale: 1.0,
             seed: 0,
             registry: RegistrySpec::unreachable(),
+            account: Account::default(),
             recommendations: json!([]),
             name_server: "127.0.0.53:53".into(),
             models_dir: "/usr/share/ollama/.ollama/models".into(),
@@ -328,6 +358,13 @@ impl NodeSpec {
         self
     }
 
+    /// Sets the bytes of disk for models and blobs.
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.disk = bytes;
+        self
+    }
+
     /// Sets the version.
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
@@ -346,6 +383,13 @@ impl NodeSpec {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets how it stands with ollama.com at the start.
+    #[must_use]
+    pub fn account(mut self, account: Account) -> Self {
+        self.account = account;
         self
     }
 

@@ -49,6 +49,9 @@ impl Installed {
     }
 }
 
+/// Bytes of each of [`ModelSpec::extra_layers`].
+const EXTRA_LAYER: u64 = 1000;
+
 /// The layers in the order of a manifest: weights, template, licence, system, parameters.
 fn layers_of(spec: &ModelSpec) -> Vec<Layer> {
     let mut texts: Vec<Vec<u8>> = Vec::new();
@@ -62,7 +65,8 @@ fn layers_of(spec: &ModelSpec) -> Vec<Layer> {
         text.push(b'\n');
         texts.push(text);
     }
-    let small: u64 = texts.iter().map(|t| t.len() as u64).sum();
+    let extra = EXTRA_LAYER * spec.extra_layers as u64;
+    let small: u64 = extra + texts.iter().map(|t| t.len() as u64).sum::<u64>();
     let weights = spec
         .weights_size
         .unwrap_or_else(|| spec.size.saturating_sub(small));
@@ -73,6 +77,10 @@ fn layers_of(spec: &ModelSpec) -> Vec<Layer> {
     layers.extend(texts.iter().map(|t| Layer {
         digest: sha256_hex(t),
         size: t.len() as u64,
+    }));
+    layers.extend((0..spec.extra_layers).map(|number| Layer {
+        digest: sha256_hex(format!("{} layer {number}", spec.weights_digest).as_bytes()),
+        size: EXTRA_LAYER,
     }));
     layers
 }
@@ -181,6 +189,11 @@ impl Store {
 
     pub(crate) fn blob_size(&self, digest: &str) -> Option<u64> {
         self.blobs.get(digest).copied()
+    }
+
+    /// Bytes of all blobs.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blobs.values().sum()
     }
 
     pub(crate) fn put_blob(&mut self, digest: &str, size: u64) {

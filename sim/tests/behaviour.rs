@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "behaviour/account.rs"]
+mod account;
 #[path = "behaviour/answers.rs"]
 mod answers;
 #[path = "behaviour/faults.rs"]

@@ -4,6 +4,7 @@ While developing, point them at any Ollama that holds the models of harness.py, 
 AIVONX_CLIENT_TEST_URL=http://127.0.0.1:11434 target/clients/new/bin/python -m pytest -c tests/clients/pytest.ini
 """
 
+import contextlib
 import os
 
 import harness
@@ -21,6 +22,15 @@ def fleet(tmp_path_factory):
         yield running
         if running.through_aivonx:
             assert running.metric("aivonx_inflight") == 0, "every permit must be back"
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory):
+    """An aivonx that nobody may use without a key."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with contextlib.ExitStack() as stack:
+        urls = harness.start_nodes(stack, folder)
+        yield harness.start_aivonx(stack, folder, urls, harness.guarded_document())
 
 
 @pytest.fixture(scope="session")

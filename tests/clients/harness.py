@@ -5,6 +5,7 @@ a fixed time: it waits for a line or a status, with a deadline.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -28,12 +29,34 @@ CHAT = "llama3.2:3b"
 VISION = "llava:7b"
 EMBED = "nomic-embed-text:latest"
 MISSING = "no-such-model"
+PULLED = "smollm2:135m"  # in the registry of every node, and on none of them
 SLOTS = 4
 MODELS = [
     {"name": CHAT, "size": 2_000_000_000, "load_ms": 20, "tokens_per_second": 500},
     {"name": VISION, "size": 4_000_000_000, "tokens_per_second": 500, "capabilities": ["completion", "vision"]},
     {"name": EMBED, "size": 300_000_000, "capabilities": ["embedding"]},
 ]
+
+# The keys of a guarded aivonx; their texts are what `key` gives.
+KEYS = {
+    "all": "scopes: [infer, manage]",
+    "some": f'models: ["{CHAT}"]',
+    "slow": "rate: 1/h",
+    "old": "expires: 2020-01-01",
+}
+
+
+def key(name: str) -> str:
+    return f"sk-{name}-of-the-tests"
+
+
+def guarded_document() -> str:
+    """Keys of a fleet file that nobody may use without one."""
+    rows = [
+        f"  - {{id: {name}, sha256: {hashlib.sha256(key(name).encode()).hexdigest()}, {more}}}\n"
+        for name, more in KEYS.items()
+    ]
+    return "anonymous: never\nkeys:\n" + "".join(rows)
 
 
 class Process:
@@ -116,7 +139,9 @@ def start_nodes(stack: contextlib.ExitStack, folder: Path) -> list[str]:
     A process each, with the same seed, so that they answer alike: `--nodes` would give each a seed of its own.
     """
     config = folder / "node.json"
-    config.write_text(json.dumps({"models": MODELS, "num_parallel": SLOTS, "seed": 7}))
+    registry = [{"name": PULLED, "size": 200_000_000}]
+    rate = {"registry": registry, "registry_bytes_per_second": 400_000_000}
+    config.write_text(json.dumps({"models": MODELS, "num_parallel": SLOTS, "seed": 7, **rate}))
     command = [str(SIM), "--config", str(config), "--listen", "127.0.0.1:0"]
     processes = []
     for number in range(1, NODES + 1):
@@ -126,12 +151,12 @@ def start_nodes(stack: contextlib.ExitStack, folder: Path) -> list[str]:
     return [process.next_json(until)["url"] for process in processes]
 
 
-def start_aivonx(stack: contextlib.ExitStack, folder: Path, urls: list[str]) -> Fleet:
-    """aivonx in front of the nodes, ready for requests."""
+def start_aivonx(stack: contextlib.ExitStack, folder: Path, urls: list[str], document: str = "") -> Fleet:
+    """aivonx in front of the nodes, ready for requests; `document` holds more keys of the fleet file."""
     names = [f"gpu-{number}" for number, _ in enumerate(urls, 1)]
     fleet = folder / "fleet.yaml"
     rows = [f'  - {{name: {name}, url: "{url}", slots: {SLOTS}}}\n' for name, url in zip(names, urls)]
-    fleet.write_text("nodes:\n" + "".join(rows))
+    fleet.write_text(f"{document}\nnodes:\n" + "".join(rows))
     config = folder / "aivonx.yaml"
     # What is loaded is polled: often here, so that nobody waits long to see it.
     config.write_text("proxy:\n  residency: {interval: 200ms}\n")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 
 import anthropic
+import harness
 import pytest
 from harness import CHAT, MISSING, VISION
 
@@ -114,3 +115,12 @@ def test_the_async_client_works_in_parallel(fleet):
 
     texts = asyncio.run(all_at_once())
     assert all(text.strip() for text in texts)
+
+
+def test_a_key_is_presented_in_a_header_of_its_own(guarded):
+    ask_it = {"model": CHAT, "max_tokens": 3, "messages": SKY}
+    client = anthropic.Anthropic(base_url=guarded.url, api_key=harness.key("all"), max_retries=0)
+    assert client.messages.create(**ask_it).content
+    stranger = anthropic.Anthropic(base_url=guarded.url, api_key="unused", max_retries=0)
+    with pytest.raises(anthropic.AuthenticationError, match="an API key is needed"):
+        stranger.messages.create(**ask_it)

@@ -2,10 +2,11 @@
 the other. What both understand is what these tests use."""
 
 import asyncio
+import inspect
 
 import ollama
 import pytest
-from harness import CHAT, EMBED, MISSING, VISION, eventually
+from harness import CHAT, EMBED, MISSING, NODES, PULLED, VISION, eventually
 
 SKY = [{"role": "user", "content": "Why is the sky blue?"}]
 TAIPEI = [{"role": "user", "content": "Please call get_weather for Taipei."}]
@@ -251,3 +252,144 @@ def test_the_async_client_embeds_lists_and_fails(fleet):
     assert len(embedded["embeddings"][0]) > 8
     assert len(listed["models"]) == 3
     assert error.status_code == 404
+
+
+@pytest.fixture
+def pulled(client):
+    """A model that is pulled for one test."""
+    assert client.pull(PULLED)["status"] == "success"
+    yield PULLED
+    client.delete(PULLED)
+
+
+def names(client) -> set[str]:
+    return {name_of(model) for model in client.list()["models"]}
+
+
+def test_pull_tells_its_progress_and_delete_takes_it_back(client, fleet):
+    seen = {}
+    parts = list(client.pull(PULLED, stream=True))
+    for part in parts:
+        if not part.get("digest"):
+            continue
+        total, completed = part["total"], part.get("completed") or 0
+        assert seen.get(part["digest"], 0) <= completed <= total
+        seen[part["digest"]] = completed
+    assert parts[0]["status"] == "pulling manifest"
+    assert parts[-1]["status"] == "success"
+    if fleet.through_aivonx:
+        assert max(seen.values()) > (NODES - 1) * 200_000_000 * 0.99, "bytes of every node are counted"
+    # Known to the very next request, here and below.
+    assert PULLED in names(client)
+    check_final(client.generate(model=PULLED, prompt="hi", options=SHORT))
+    assert client.delete(PULLED)["status"] == "success"
+    assert PULLED not in names(client)
+    with pytest.raises(ollama.ResponseError) as error:
+        client.delete(PULLED)
+    assert error.value.status_code == 404
+
+
+def test_pull_answers_whole(client, pulled):
+    check_final(client.chat(model=pulled, messages=SKY, options=SHORT))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_pull_of_an_unknown_model_fails_as_with_one_ollama(client, stream):
+    with pytest.raises(ollama.ResponseError) as error:
+        for _ in client.pull(MISSING, stream=stream):
+            pass
+    assert error.value.error == "pull model manifest: file does not exist"
+
+
+def test_leaving_a_pull_is_no_trouble(client):
+    for _ in client.pull(PULLED, stream=True):
+        break
+    assert client.pull(PULLED)["status"] == "success"
+    client.delete(PULLED)
+
+
+def test_copy_gives_a_second_name(client):
+    assert client.copy(CHAT, "mine:1")["status"] == "success"
+    try:
+        assert "mine:1" in names(client)
+        for _ in range(NODES * 2):
+            check_final(client.generate(model="mine:1", prompt="hi", options=SHORT))
+    finally:
+        assert client.delete("mine:1")["status"] == "success"
+
+
+NEW_CREATE = "from_" in inspect.signature(ollama.Client.create).parameters
+
+
+@pytest.mark.skipif(not NEW_CREATE, reason="this client sends a Modelfile")
+def test_create_from_a_model(client):
+    parts = list(client.create("brief:1", from_=CHAT, system="Be brief.", stream=True))
+    assert parts[-1]["status"] == "success"
+    try:
+        assert "brief:1" in names(client)
+        assert "Be brief." in client.show("brief:1")["modelfile"]
+        check_final(client.generate(model="brief:1", prompt="hi", options=SHORT))
+    finally:
+        client.delete("brief:1")
+    assert client.create("brief:1", from_=CHAT)["status"] == "success"
+    client.delete("brief:1")
+
+
+@pytest.mark.skipif(not NEW_CREATE, reason="this client sends a Modelfile")
+def test_create_from_blobs(client, tmp_path):
+    files = {}
+    for number in range(3):
+        file = tmp_path / f"{number}.gguf"
+        file.write_bytes(b"weights %d" % number * 50_000)
+        files[file.name] = client.create_blob(file)
+    assert client.create("blobs:1", files=files)["status"] == "success"
+    try:
+        check_final(client.generate(model="blobs:1", prompt="hi", options=SHORT))
+    finally:
+        client.delete("blobs:1")
+
+
+@pytest.mark.skipif(NEW_CREATE, reason="this client sends no Modelfile")
+def test_a_modelfile_is_refused_in_the_nodes_own_words(client, tmp_path):
+    """What the nodes read no more; the blobs that it names are uploaded first, and found again."""
+    weights = tmp_path / "weights.gguf"
+    weights.write_bytes(b"weights" * 50_000)
+    for _ in range(2):
+        with pytest.raises(ollama.ResponseError) as error:
+            client.create("old:1", modelfile=f"FROM {weights}\nSYSTEM Be brief.\n")
+        assert error.value.status_code == 400
+        assert error.value.error == "neither 'from' or 'files' was specified"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_push_is_refused_cleanly(client, stream):
+    with pytest.raises(ollama.ResponseError) as error:
+        for _ in client.push(MISSING, stream=stream):
+            pass
+    assert error.value.status_code == 500
+    assert "no such file or directory" in error.value.error
+
+
+@pytest.mark.parametrize("how", ["generate", "chat"])
+def test_stopping_a_model_unloads_it_everywhere(client, how):
+    for _ in range(NODES * 2):
+        client.generate(model=CHAT, prompt="hi", options=SHORT)
+    eventually(lambda: CHAT in {name_of(model) for model in client.ps()["models"]})
+    if how == "generate":
+        answer = client.generate(model=CHAT, prompt="", keep_alive=0)
+    else:
+        answer = client.chat(model=CHAT, messages=[], keep_alive=0)
+    assert (answer["done"], answer["done_reason"]) == (True, "unload")
+    eventually(lambda: CHAT not in {name_of(model) for model in client.ps()["models"]})
+
+
+def test_the_async_client_pulls_and_deletes(fleet):
+    async def use():
+        client = ollama.AsyncClient(host=fleet.url, timeout=30)
+        parts = [part async for part in await client.pull(PULLED, stream=True)]
+        deleted = await client.delete(PULLED)
+        return parts, deleted
+
+    parts, deleted = asyncio.run(use())
+    assert parts[-1]["status"] == "success"
+    assert deleted["status"] == "success"

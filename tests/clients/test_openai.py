@@ -7,7 +7,7 @@ import json
 
 import openai
 import pytest
-from harness import CHAT, EMBED, MISSING, VISION
+from harness import CHAT, EMBED, MISSING, VISION, eventually
 
 SKY = [{"role": "user", "content": "Why is the sky blue?"}]
 TAIPEI = [{"role": "user", "content": "Please call get_weather for Taipei."}]
@@ -64,6 +64,26 @@ def test_chat_streams_usage_when_asked(client):
     assert chunks[-1].choices == []
     check_usage(chunks[-1].usage)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]).strip()
+
+
+def test_completions_stream_usage_only_when_asked(client):
+    ask = {"model": CHAT, "prompt": "Why?", "stream": True, **SHORT}
+    plain = list(client.completions.create(**ask))
+    assert all(chunk.choices and chunk.usage is None for chunk in plain), "usage was not asked for"
+    asked = list(client.completions.create(stream_options={"include_usage": True}, **ask))
+    assert asked[-1].choices == []
+    check_usage(asked[-1].usage)
+    assert [chunk.choices[0].text for chunk in asked[:-1]] == [chunk.choices[0].text for chunk in plain]
+
+
+def test_streams_are_counted_though_nobody_asked(client, fleet):
+    if not fleet.through_aivonx:
+        pytest.skip("counts are aivonx's")
+    before = fleet.metric("aivonx_tokens_total")
+    stream = list(client.chat.completions.create(model=CHAT, messages=SKY, stream=True, **SHORT))
+    assert all(chunk.usage is None for chunk in stream)
+    # both the prompt and the answer, once the last byte has gone out
+    eventually(lambda: fleet.metric("aivonx_tokens_total") > before + SHORT["max_tokens"])
 
 
 def test_chat_calls_a_tool(client):

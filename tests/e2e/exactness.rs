@@ -30,8 +30,10 @@ enum Kind {
     FleetRead,
     /// The model's entry, where Ollama's router finds no route.
     SlashInName,
-    /// Changes a node's store or identity: 501 with a reason.
-    NotBuilt,
+    /// Concerns a node's identity: 403 with a reason.
+    Blocked,
+    /// Would leave the house: 403 with a reason.
+    Cloud,
     /// A request with two lengths is refused and its connection closed.
     Smuggling,
     /// More headers are allowed by a preflight.
@@ -39,7 +41,7 @@ enum Kind {
 }
 
 /// The exceptions: name (one `*` stands for any text), kind, reason.
-const EXCEPTIONS: [(&str, Kind, &str); 13] = [
+const EXCEPTIONS: [(&str, Kind, &str); 7] = [
     (
         "ps-*",
         Kind::FleetRead,
@@ -65,16 +67,14 @@ const EXCEPTIONS: [(&str, Kind, &str); 13] = [
         Kind::Smuggling,
         "Pingora refuses it with no body",
     ),
-    ("bad-*-api-pull", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-push", Kind::NotBuilt, "changes a registry"),
-    ("bad-*-api-create", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-copy", Kind::NotBuilt, "changes a store"),
-    ("bad-*-api-delete", Kind::NotBuilt, "changes a store"),
-    ("bad-blob-*", Kind::NotBuilt, "changes a store"),
-    ("store-*", Kind::NotBuilt, "changes a store"),
+    (
+        "bad-cloud-model",
+        Kind::Cloud,
+        "`cloud: deny` is the default",
+    ),
     (
         "identity-*",
-        Kind::NotBuilt,
+        Kind::Blocked,
         "a node's identity is not for clients",
     ),
 ];
@@ -236,10 +236,11 @@ fn is_wanted(kind: Kind, direct: &Got, through: &Got) -> bool {
                 && headers(want) == headers(got)
                 && models(want) == models(got)
         }
-        Kind::NotBuilt => {
-            got.status() == 501
-                && (got.body().contains("is not built yet") || got.chunks.is_empty())
+        Kind::Blocked => {
+            got.status() == 403
+                && (got.body().contains("identity of a single node") || got.chunks.is_empty())
         }
+        Kind::Cloud => got.status() == 403 && got.body().contains("ollama cloud is disabled"),
         Kind::SlashInName => got.status() == 200 && got.json()["object"] == "model",
         Kind::Smuggling => got.status() == 400 && !through.reusable,
         Kind::Cors => {

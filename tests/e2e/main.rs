@@ -9,10 +9,14 @@
 
 mod support;
 
+mod access;
 mod bad_input;
 mod bodies;
 mod edge;
+mod edits;
 mod exactness;
 mod failure;
 mod life;
+mod nodes;
 mod routing;
+mod store;

@@ -147,10 +147,9 @@ async fn every_dialect_is_routed_and_marked() {
     );
     assert_eq!(a.count("/v1/systemone"), 1);
     assert_eq!(
-        post(aivonx.addr, "/api/pull", r#"{"model":"tiny"}"#)
-            .await
-            .status,
-        501
+        post(aivonx.addr, "/api/signout", "").await.status,
+        403,
+        "a node's identity is not for clients"
     );
 }
 

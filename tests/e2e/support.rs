@@ -4,7 +4,7 @@ mod aivonx;
 mod client;
 mod h2;
 
-pub(crate) use aivonx::{Aivonx, Setup};
+pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, replace};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
 pub(crate) use h2::{H2, Tls};
 

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::edge::Connections;
 use crate::edge::handover::{self, Inheritance, Named};
 use crate::gateway::Active;
+use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 
 /// How long idle connections stay open after a hand-over: a client that sends its next request within
@@ -146,6 +147,7 @@ impl BackgroundService for TakeOver {
 
 /// Leaves as soon as nothing is open after SIGTERM or a hand-over.
 pub(super) struct Drain {
+    pub(super) stores: Arc<Stores>,
     pub(super) active: Arc<Active>,
     pub(super) connections: Arc<Connections>,
     pub(super) closing: watch::Sender<bool>,
@@ -161,6 +163,7 @@ impl BackgroundService for Drain {
         // an error means that the server is gone already
         let _ = shutdown.changed().await;
         self.draining.store(true, Ordering::Release);
+        self.stores.stop();
         tracing::info!(requests.open = self.active.count(), "draining");
         if self.handed_over.load(Ordering::Acquire) {
             self.wait_while(LINGER, || self.connections.count() > 0)

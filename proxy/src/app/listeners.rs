@@ -32,13 +32,6 @@ pub struct Addresses {
     pub ops: SocketAddr,
 }
 
-impl Addresses {
-    /// Whether a client beyond this machine can connect.
-    pub(super) fn are_exposed(&self) -> bool {
-        !self.proxy.ip().is_loopback() || self.tls.is_some_and(|tls| !tls.ip().is_loopback())
-    }
-}
-
 /// The sockets, bound.
 pub(super) struct Listeners {
     pub(super) proxy: TcpListener,

@@ -28,7 +28,9 @@ async fn balancer(yaml: &str) -> (Arc<Fleet>, Balancer, Demand) {
         balancer,
         Demand {
             model: id,
+            cloud: false,
             unheld: None,
+            only: None,
         },
     )
 }
@@ -208,7 +210,9 @@ async fn what_stands_against_every_node_is_told() {
     );
     let gone = Demand {
         model: Some(ModelId(999)),
+        cloud: false,
         unheld: None,
+        only: None,
     };
     assert_eq!(balancer.acquire(&gone, &[], now).err(), Some(NoNode::None));
 }
@@ -219,7 +223,9 @@ async fn an_unheld_model_goes_only_where_patterns_allow_it() {
     let (_, balancer, _) = balancer(yaml).await;
     let demand = Demand {
         model: None,
+        cloud: false,
         unheld: Some(ModelKey::parse("llama3:70b").unwrap()),
+        only: None,
     };
     for _ in 0..20 {
         assert_eq!(
@@ -341,4 +347,25 @@ async fn in_a_very_large_fleet_the_last_healthy_node_is_found() {
             .name(),
         "n123"
     );
+}
+
+#[tokio::test]
+async fn a_demand_for_one_node_is_for_no_other() {
+    let (fleet, balancer, demand) = balancer(&nodes(40, "")).await;
+    let serial = fleet.load().nodes()[31].serial();
+    for model in [demand.model, None] {
+        let pinned = Demand {
+            model,
+            unheld: None,
+            cloud: false,
+            only: Some([serial].into()),
+        };
+        for _ in 0..20 {
+            let permit = balancer.acquire(&pinned, &[], Instant::now()).unwrap();
+            assert_eq!(permit.node().serial(), serial);
+            assert!(!balancer.has_another(&pinned, &[serial], Instant::now()));
+        }
+        let none = balancer.acquire(&pinned, &[serial], Instant::now());
+        assert_eq!(none.err(), Some(NoNode::Exhausted));
+    }
 }

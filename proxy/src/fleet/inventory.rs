@@ -20,6 +20,12 @@ impl Listed {
     pub(crate) fn digest(&self) -> Option<&str> {
         self.entry.get("digest")?.as_str()
     }
+
+    /// Whether it is a cloud model that the node only passes on (ollama-api.md §5.6).
+    pub(crate) fn is_stub(&self) -> bool {
+        let host = self.entry.get("remote_host").and_then(Value::as_str);
+        host.is_some_and(|host| !host.is_empty())
+    }
 }
 
 /// Reads `{"models": […]}`; entries without a usable name are left out. `instant` names the

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use aivonx_shared::config::BreakerConfig;
-use aivonx_shared::fleet_doc::NodeDoc;
+use aivonx_shared::fleet_doc::{Given, NodeAccess, NodeDoc};
 use aivonx_shared::model_name::ModelKey;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -18,6 +18,7 @@ use super::health::Health;
 use super::inventory::Listed;
 use super::latency::Latency;
 use super::model_state::ModelState;
+use super::trust::Trust;
 use super::waiting::Waiting;
 
 /// A node of the fleet. A changed document makes a new `Node` around the same state.
@@ -27,12 +28,16 @@ pub(crate) struct Node {
     authority: HeaderValue,
     /// Its name, for headers.
     name_value: HeaderValue,
+    /// What it wants to see of us.
+    credentials: Vec<(HeaderName, HeaderValue)>,
+    /// Whom to believe, if not the system's authorities.
+    trust: Option<Arc<Trust>>,
     /// Unique among all nodes this process has seen.
     serial: u64,
     state: Arc<NodeState>,
 }
 
-/// What lives as long as the node's name and URL stay.
+/// What lives as long as the node's name and address stay.
 pub(crate) struct NodeState {
     /// Permits held over all models.
     in_flight: AtomicU32,
@@ -51,6 +56,8 @@ pub(crate) struct NodeState {
     /// State of each model ever seen on it. Guards the map only; entries are shared.
     models: Mutex<HashMap<ModelKey, Arc<ModelState>>>,
     pub(crate) waiting: Arc<Waiting>,
+    /// Whether it is signed in at ollama.com, as it last said.
+    signed_in: AtomicBool,
     /// Where its URL leads, as last resolved.
     address: ArcSwapOption<SocketAddr>,
     /// Wakes the probe: now, not at its next turn.
@@ -64,6 +71,8 @@ pub(crate) struct NodeState {
 pub(crate) struct Held {
     pub(crate) key: ModelKey,
     pub(crate) state: Arc<ModelState>,
+    /// Whether the node only passes requests for it on to ollama.com.
+    pub(crate) is_stub: bool,
 }
 
 impl Node {
@@ -79,28 +88,41 @@ impl Node {
             residency: ArcSwap::default(),
             models: Mutex::default(),
             waiting: Arc::default(),
-            address: ArcSwapOption::empty(),
+            signed_in: AtomicBool::new(false),
+            address: ArcSwapOption::from_pointee(discovered(&doc)),
             refresh: Notify::new(),
             stale: Notify::new(),
             breaker_config: *breaker,
         };
-        Self {
-            authority: header_value(&doc.url.authority()),
-            name_value: header_value(&doc.name),
-            doc,
-            serial,
-            state: Arc::new(state),
-        }
+        let trust = Trust::of(&doc.access.tls, serial).map(Arc::new);
+        Self::around(doc, serial, trust, Arc::new(state))
     }
 
     pub(super) fn with_doc(&self, doc: NodeDoc, serial: u64) -> Self {
+        let trust = if doc.access.tls == self.doc.access.tls {
+            self.trust.clone()
+        } else {
+            Trust::of(&doc.access.tls, serial).map(Arc::new)
+        };
+        Self::around(doc, serial, trust, Arc::clone(&self.state))
+    }
+
+    fn around(doc: NodeDoc, serial: u64, trust: Option<Arc<Trust>>, state: Arc<NodeState>) -> Self {
         Self {
             authority: header_value(&doc.url.authority()),
             name_value: header_value(&doc.name),
+            credentials: credentials(&doc.access),
+            trust,
             doc,
             serial,
-            state: Arc::clone(&self.state),
+            state,
         }
+    }
+
+    /// Whether another document of this name leads to the same server, so that what is known of it
+    /// stays true.
+    pub(super) fn leads_to(&self, doc: &NodeDoc) -> bool {
+        self.doc.url == doc.url && self.doc.access.address == doc.access.address
     }
 
     /// What the fleet document says of it.
@@ -123,6 +145,16 @@ impl Node {
         &self.name_value
     }
 
+    /// The headers it wants to see; most nodes want none.
+    pub(crate) fn credentials(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.credentials
+    }
+
+    /// Whom to believe; `None` where its certificate is judged by the system's authorities.
+    pub(crate) fn trust(&self) -> Option<&Trust> {
+        self.trust.as_deref()
+    }
+
     /// Unique number of this node with this document.
     pub(crate) fn serial(&self) -> u64 {
         self.serial
@@ -142,6 +174,32 @@ impl Node {
     pub(crate) fn in_service(&self) -> bool {
         self.is_wanted() && self.state.health.is_up()
     }
+}
+
+/// Where a discovered node is; others are looked up.
+fn discovered(doc: &NodeDoc) -> Option<SocketAddr> {
+    let address = doc.access.address?;
+    Some(SocketAddr::new(address, doc.url.port))
+}
+
+/// Validation has made sure that each is a header; sensitive, so that nothing prints its value.
+fn credentials(access: &NodeAccess) -> Vec<(HeaderName, HeaderValue)> {
+    let token = access.bearer_token.as_ref().and_then(Given::text);
+    let bearer = token.map(|token| (header::AUTHORIZATION, format!("Bearer {token}")));
+    let fixed = access.headers.iter().filter_map(|(name, given)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        Some((name, given.text()?.to_owned()))
+    });
+    let sensitive = |(name, text): (HeaderName, String)| {
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    };
+    bearer
+        .into_iter()
+        .chain(fixed)
+        .filter_map(sensitive)
+        .collect()
 }
 
 /// Names and authorities are of a safe alphabet by validation.
@@ -175,6 +233,17 @@ impl NodeState {
         }
     }
 
+    /// Whether it is signed in at ollama.com, as it last said; only asked where cloud models are
+    /// allowed.
+    pub(crate) fn signed_in(&self) -> bool {
+        self.signed_in.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it is signed in; true where that is news.
+    pub(crate) fn set_signed_in(&self, signed_in: bool) -> bool {
+        self.signed_in.swap(signed_in, Ordering::Relaxed) != signed_in
+    }
+
     /// What it has installed, newest first as it said.
     pub(crate) fn inventory(&self) -> arc_swap::Guard<Arc<Vec<Listed>>> {
         self.inventory.load()
@@ -198,6 +267,7 @@ impl NodeState {
         let held = list.iter().map(|listed| Held {
             key: listed.key.clone(),
             state: self.model(&listed.key),
+            is_stub: listed.is_stub(),
         });
         self.held.store(Arc::new(held.collect()));
         self.inventory.store(Arc::new(list));

@@ -5,6 +5,8 @@ use aivonx_shared::config::ProxyConfig;
 use super::inventory::parse_list;
 use super::*;
 
+mod access;
+
 fn fleet(yaml: &str) -> Fleet {
     let fleet = Fleet::new(ProxyConfig::defaults().breaker);
     fleet.apply(FleetDoc::from_yaml(yaml).unwrap());

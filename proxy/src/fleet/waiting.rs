@@ -17,6 +17,8 @@ pub(crate) enum Why {
     FirstByte = 2,
     /// No further byte in time.
     Idle = 3,
+    /// The caller's key was taken out.
+    Revoked = 4,
 }
 
 /// A request that can be ended from outside.

@@ -1,5 +1,7 @@
 //! The first steps of a request, and the answers that the proxy gives itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header;
 use pingora::Result;
@@ -10,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
+use crate::fleet::Node;
 use crate::merge;
 use crate::request::body::{self, BodyError};
 use crate::request::demand::Resolved;
@@ -22,8 +25,8 @@ use aivonx_shared::error_body::Dialect;
 const TEXT: &str = "text/plain";
 const TEXT_UTF8: &str = "text/plain; charset=utf-8";
 /// Content type of native answers, and of `/v1` lists (recordings `reads`).
-const JSON_UTF8: &str = "application/json; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON_UTF8: &str = "application/json; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 /// What Go's server reads of a body that nobody asked for, so that the connection can go on, bytes.
 const LEFT_OVER: usize = 256 << 10;
 /// What Pingora calls a chunked body that is none; the constants themselves are private to it.
@@ -64,7 +67,8 @@ impl Gateway {
             self.metrics.rejected("bad_request");
             return Ok(true);
         }
-        if !matches!(ctx.route, Route::Node(_)) {
+        let takes_body = matches!(ctx.route, Route::Node(_) | Route::Store(_));
+        if !takes_body {
             self.pass_over_body(session).await;
         }
         if let Route::Redirect(status, to) = &ctx.route {
@@ -72,14 +76,29 @@ impl Gateway {
             redirect(session, ctx, status, &to).await?;
             return Ok(true);
         }
+        let identified = self.identify(session, ctx);
         if !self.check_origin(session, ctx).await? {
             return Ok(true);
         }
-        if matches!(ctx.route, Route::Node(_)) {
+        self.admit(session, ctx, identified).await?;
+        if takes_body {
             return Ok(false);
         }
+        if matches!(ctx.route, Route::Tags | Route::Models | Route::Model(_)) {
+            self.stores.known.settled().await; // a change that was just answered shows
+        }
+        let Some(answer) = self.local(ctx)? else {
+            return Ok(true);
+        };
+        respond(session, ctx, answer).await?;
+        Ok(true)
+    }
+
+    /// What needs no node, from what is known of the fleet.
+    fn local(&self, ctx: &RequestCtx) -> Result<Option<Local>> {
         let snapshot = self.fleet.load_full();
-        let answer = match &ctx.route {
+        let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
+        Ok(Some(match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
             Route::Version => match self
                 .version
@@ -89,10 +108,10 @@ impl Gateway {
                 Some(version) => Local::json(serde_json::json!({ "version": version }).to_string()),
                 None => return Err(failure::rejected(Rejection::NoNode)),
             },
-            Route::Tags => Local::json(merge::tags(&snapshot)),
-            Route::Ps => Local::json(merge::ps(&snapshot)),
-            Route::Models => Local::new(200, JSON, merge::models(&snapshot)),
-            Route::Model(id) => match merge::model(&snapshot, id) {
+            Route::Tags => Local::json(merge::tags(&snapshot, grant)),
+            Route::Ps => Local::json(merge::ps(&snapshot, grant)),
+            Route::Models => Local::new(200, JSON, merge::models(&snapshot, grant)),
+            Route::Model(id) => match merge::model(&snapshot, grant, id) {
                 Ok(body) => Local::new(200, JSON, body),
                 Err(name) => {
                     let body = Dialect::OpenAi.error_body(
@@ -103,16 +122,14 @@ impl Gateway {
                     Local::new(404, JSON, format!("{body}\n"))
                 }
             },
-            Route::NotBuilt(path) => return Err(failure::rejected(Rejection::NotBuilt(path))),
+            Route::Blocked(path) => return Err(failure::rejected(Rejection::Blocked(path))),
             Route::Options(methods) | Route::WrongMethod(methods) => Local {
                 allow: Some(methods),
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Redirect(..) => return Ok(true),
-        };
-        respond(session, ctx, answer).await?;
-        Ok(true)
+            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(None),
+        }))
     }
 
     /// Ollama's Host and Origin rules; false where the request was answered.
@@ -126,10 +143,20 @@ impl Gateway {
         let host =
             text(header::HOST).or_else(|| head.uri.authority().map(http::uri::Authority::as_str));
         let (origin, options) = (text(header::ORIGIN), head.method == http::Method::OPTIONS);
-        let over_tls = session
-            .digest()
-            .is_some_and(|digest| digest.ssl_digest.is_some());
-        let verdict = self.origin.judge(host.unwrap_or(""), origin, over_tls);
+        let has_key = ctx
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.grant.is_key());
+        let host = host.unwrap_or("");
+        let by_origin = self.origin.judge_origin(host, origin);
+        let verdict = if has_key || (options && by_origin == Verdict::Cors) {
+            by_origin
+        } else {
+            let over_tls = session
+                .digest()
+                .is_some_and(|digest| digest.ssl_digest.is_some());
+            self.origin.judge(host, origin, &ctx.client, over_tls)
+        };
         let allow = match ctx.route {
             Route::Options(methods) | Route::WrongMethod(methods) => Some(methods),
             _ => None,
@@ -169,7 +196,7 @@ impl Gateway {
 
     /// Reads a short body that nobody asked for, as Go's server does before it answers. A longer
     /// one, and one that the client holds back until it is told to go on, end the connection.
-    async fn pass_over_body(&self, session: &mut Session) {
+    pub(super) async fn pass_over_body(&self, session: &mut Session) {
         let headers = &session.req_header().headers;
         let body = &session.downstream_session;
         let length = body.get_header(header::CONTENT_LENGTH);
@@ -200,23 +227,37 @@ impl Gateway {
         let route = ctx.node_route();
         let (read, found) = match body::read(session, route, &self.limits).await {
             Ok(read) => read,
-            Err(BodyError::Rejected(rejection)) => return Err(failure::rejected(rejection)),
-            Err(BodyError::Client(error)) if BAD_CHUNKS.contains(error.etype()) => {
-                session.set_keepalive(None); // nobody can tell where the next request begins
-                let text = "invalid byte in chunk length".to_owned(); // Go's words
-                return Err(failure::rejected(Rejection::AsOllama(400, text)));
-            }
-            Err(BodyError::Client(error)) => return Err(error.into_down()),
+            Err(error) => return Err(refused_body(session, error)),
         };
-        // writing `100 Continue` before the body had come made Pingora give the connection up
-        let head = session.req_header();
-        if head.headers.contains_key(header::EXPECT) && head.version == http::Version::HTTP_11 {
-            session.set_keepalive(Some(0)); // for as long as the client likes, if it does
-        }
+        keep_after_continue(session);
         ctx.body = read;
         ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
+        if ctx.resolved.demand.unheld.is_some() && self.stores.known.settled().await {
+            ctx.resolved = Resolved::of(&found, route, &self.fleet.load());
+        }
         ctx.found = Some(found);
         Ok(())
+    }
+}
+
+/// A body that could not be taken, as the error that ends its request.
+pub(super) fn refused_body(session: &mut Session, error: BodyError) -> Box<Error> {
+    match error {
+        BodyError::Rejected(rejection) => failure::rejected(rejection),
+        BodyError::Client(error) if BAD_CHUNKS.contains(error.etype()) => {
+            session.set_keepalive(None); // nobody can tell where the next request begins
+            let text = "invalid byte in chunk length".to_owned(); // Go's words
+            failure::rejected(Rejection::AsOllama(400, text))
+        }
+        BodyError::Client(error) => error.into_down(),
+    }
+}
+
+/// Writing `100 Continue` before the body had come made Pingora give the connection up.
+pub(super) fn keep_after_continue(session: &mut Session) {
+    let head = session.req_header();
+    if head.headers.contains_key(header::EXPECT) && head.version == http::Version::HTTP_11 {
+        session.set_keepalive(Some(0)); // for as long as the client likes, if it does
     }
 }
 
@@ -251,6 +292,10 @@ pub(super) struct Local {
     pub(super) allow: Option<&'static str>,
     pub(super) preflight: bool,
     pub(super) retry_after: Option<u64>,
+    /// Whether the answer says how to present a key.
+    pub(super) challenge: bool,
+    /// The node whose work it tells of.
+    pub(super) node: Option<Arc<Node>>,
 }
 
 impl Local {
@@ -266,7 +311,7 @@ impl Local {
         Self::new(200, JSON_UTF8, body)
     }
 
-    fn empty(status: u16) -> Self {
+    pub(super) fn empty(status: u16) -> Self {
         Self {
             status,
             content_type: None,
@@ -274,6 +319,8 @@ impl Local {
             allow: None,
             preflight: false,
             retry_after: None,
+            challenge: false,
+            node: None,
         }
     }
 
@@ -285,6 +332,7 @@ impl Local {
             .error_body(status, &rejection.to_string(), &ctx.id);
         Self {
             retry_after: rejection.retry_after(),
+            challenge: status == 401,
             ..Self::new(status, JSON_UTF8, body)
         }
     }
@@ -310,6 +358,10 @@ pub(super) async fn respond(
     if let Some(content_type) = answer.content_type {
         head.insert_header(header::CONTENT_TYPE, content_type)?;
     }
+    if answer.challenge {
+        // not Basic, though it is taken: browsers would ask people for a password
+        head.insert_header(header::WWW_AUTHENTICATE, "Bearer realm=\"aivonx\"")?;
+    }
     if let Some(seconds) = answer.retry_after {
         head.insert_header("Retry-After", seconds)?;
     }
@@ -320,7 +372,8 @@ pub(super) async fn respond(
     if answer.status != 204 {
         head.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
-    headers::mark(&mut head, &ctx.id_value, None)?;
+    let node = answer.node.as_ref().map(|node| (node.name_value(), 1));
+    headers::mark(&mut head, &ctx.id_value, node)?;
     write(session, ctx, head, answer.body).await
 }
 

@@ -21,6 +21,9 @@ use crate::upstream::retry::{Judgement, judge};
 impl Gateway {
     /// Takes a place on the best node, or says why there is none.
     pub(super) fn acquire(&self, ctx: &mut RequestCtx) -> Result<()> {
+        if ctx.resolved.is_unserved() {
+            return Err(failure::rejected(self.no_node(ctx, NoNode::None)));
+        }
         let now = Instant::now();
         let none = match self.balancer.acquire(&ctx.resolved.demand, &ctx.tried, now) {
             Ok(permit) => {
@@ -31,6 +34,9 @@ impl Gateway {
             }
             Err(none) => none,
         };
+        if Self::fall_back(ctx) {
+            return self.acquire(ctx);
+        }
         Err(failure::rejected(self.no_node(ctx, none)))
     }
 
@@ -47,6 +53,7 @@ impl Gateway {
             return wrong;
         }
         match none {
+            NoNode::None if ctx.resolved.leaves_the_house() => Rejection::NotSignedIn,
             NoNode::None
                 if ctx.resolved.demand.unheld.is_some()
                     && !self.fleet.load().any().holders.is_empty() =>
@@ -92,7 +99,10 @@ impl Gateway {
         } else {
             self.timeouts.answer
         };
-        let attempt = Arc::new(Attempt::new(connection, first_byte, self.timeouts.idle));
+        let grant = ctx.caller.as_ref().map(|caller| &caller.grant);
+        let grant = grant.filter(|grant| grant.is_key()).cloned();
+        let attempt = Attempt::new(connection, first_byte, self.timeouts.idle).granted(grant);
+        let attempt = Arc::new(attempt);
         if let Some(permit) = &mut ctx.permit {
             permit.interrupt_with(Arc::clone(&attempt) as _);
         }
@@ -100,9 +110,13 @@ impl Gateway {
     }
 
     /// Makes the client's head fit for the node.
-    pub(super) fn to_node(head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    pub(super) fn to_node(&self, head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
         let Some(node) = &ctx.node else { return Ok(()) };
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)
+        ctx.body.frame(head)?;
+        let snapshot = self.fleet.load();
+        headers::strip(head, |name| snapshot.access().is_user_header(name));
+        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
+        crate::upstream::peer::authorize(head, node)
     }
 
     /// Decides what an answer means: an error asks Pingora for another attempt.
@@ -149,6 +163,10 @@ impl Gateway {
         status: u16,
         now: Instant,
     ) -> Option<&'static str> {
+        if ctx.store_route().is_some() {
+            Self::note_change(ctx, judgement, now);
+            return None; // an error of a store comes back the same from every node
+        }
         let infers = ctx.node_route().infers() && ctx.resolved.entry.is_some();
         let permit = ctx.permit.as_mut()?;
         if judgement != Judgement::Good {
@@ -187,11 +205,12 @@ impl Gateway {
     pub(super) fn mark(
         session: &Session,
         head: &mut ResponseHeader,
-        ctx: &RequestCtx,
+        ctx: &mut RequestCtx,
     ) -> Result<()> {
         if head.status.is_informational() {
             return Ok(());
         }
+        Self::mark_edits(head, ctx)?;
         if session.req_header().version == http::Version::HTTP_10 {
             headers::for_http_1_0(head);
         }

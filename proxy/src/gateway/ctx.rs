@@ -8,15 +8,20 @@ use http::HeaderValue;
 
 use super::Here;
 use crate::fleet::Permit;
+use crate::fleet::limiter::Open;
 use crate::fleet::permit::Suspect;
+use crate::request::auth::Caller;
 use crate::request::body::Body;
+use crate::request::client::ClientAddress;
 use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
-use crate::request::route::{NodeRoute, Route};
+use crate::request::route::{NodeRoute, Route, StoreRoute};
+use crate::store::Turn;
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
 use crate::upstream::usage::Tail;
+use crate::upstream::usage_filter::UsageFilter;
 
 /// The state of one request. Dropping it gives everything back.
 pub(crate) struct RequestCtx {
@@ -26,6 +31,12 @@ pub(crate) struct RequestCtx {
     pub(super) id_value: HeaderValue,
     pub(super) route: Route,
     pub(super) dialect: Dialect,
+    /// Where the client is.
+    pub(super) client: ClientAddress,
+    /// Who asks, where the fleet knows it.
+    pub(super) caller: Option<Caller>,
+    /// Its place among the caller's open requests, where these are limited.
+    pub(super) open: Option<Open>,
     /// The origin that may read the answer, where it is another one.
     pub(super) origin: Option<HeaderValue>,
     /// What the body said.
@@ -41,6 +52,8 @@ pub(crate) struct RequestCtx {
     pub(super) attempts: u32,
     /// Serials of nodes that will not be asked again.
     pub(super) tried: Vec<u64>,
+    /// Those of them that are not asked for another model of an alias, either.
+    pub(super) unreachable: Vec<u64>,
     /// A node that answered 500, while another one is asked.
     pub(super) suspect: Option<Suspect>,
     /// Whether a pooled connection that turned out closed was replaced on the same node.
@@ -53,6 +66,14 @@ pub(crate) struct RequestCtx {
     pub(super) judgement: Option<Judgement>,
     pub(super) first_byte: Option<Duration>,
     pub(super) tail: Tail,
+    /// Whether the node was asked for counts that the client did not ask for.
+    pub(super) asked_for_usage: bool,
+    /// Takes them out again.
+    pub(super) usage_filter: Option<Box<UsageFilter>>,
+    /// The turn of a pull or create that is relayed.
+    pub(super) turn: Option<Turn>,
+    /// Whether the node whose store this changed is being read again.
+    pub(super) is_known: bool,
     /// What the access line says instead of what the status says.
     pub(super) outcome: Option<&'static str>,
 }
@@ -65,6 +86,9 @@ impl RequestCtx {
             id_value: HeaderValue::from_static(""),
             route: Route::NotFound,
             dialect: Dialect::Ollama,
+            client: ClientAddress::default(),
+            caller: None,
+            open: None,
             origin: None,
             found: None,
             resolved: Resolved::default(),
@@ -75,6 +99,7 @@ impl RequestCtx {
             attempt: None,
             attempts: 0,
             tried: Vec::new(),
+            unreachable: Vec::new(),
             suspect: None,
             reconnected: None,
             last_failure: None,
@@ -82,6 +107,10 @@ impl RequestCtx {
             judgement: None,
             first_byte: None,
             tail: Tail::default(),
+            asked_for_usage: false,
+            usage_filter: None,
+            turn: None,
+            is_known: false,
             outcome: None,
         }
     }
@@ -91,6 +120,24 @@ impl RequestCtx {
         match self.route {
             Route::Node(route) => route,
             _ => NodeRoute::Unknown,
+        }
+    }
+
+    /// The route, where it changes stores.
+    pub(super) fn store_route(&self) -> Option<StoreRoute> {
+        match self.route {
+            Route::Store(route) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// A piece of the body goes to the node. Only of a blob it says that the node is not waited
+    /// for yet: such a body may take hours.
+    pub(super) fn sends(&self, piece: Option<&[u8]>) {
+        if self.store_route() == Some(StoreRoute::Blob)
+            && let (Some(_), Some(attempt)) = (piece, &self.attempt)
+        {
+            attempt.sent_piece(Instant::now());
         }
     }
 

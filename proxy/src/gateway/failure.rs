@@ -12,6 +12,8 @@ use super::answer::{Local, respond};
 use super::ctx::RequestCtx;
 use crate::fleet::waiting::Why;
 use crate::request::rejection::Rejection;
+use crate::request::route::StoreRoute;
+use crate::upstream::words::plain;
 
 /// A rejection as the error that carries it to where it is answered.
 pub(super) fn rejected(rejection: Rejection) -> Box<Error> {
@@ -34,13 +36,14 @@ impl Gateway {
         let tried: Vec<_> = ctx.tried.iter().copied().chain(serial).collect();
         self.balancer
             .has_another(&ctx.resolved.demand, &tried, Instant::now())
+            || Self::chain_goes_on(ctx)
     }
 
     /// Leaves the present node and asks Pingora for another attempt.
     pub(super) fn try_another(&self, ctx: &mut RequestCtx, reason: &'static str) -> Box<Error> {
         self.metrics.retried(reason);
         if let Some(permit) = ctx.permit.take() {
-            ctx.tried.push(permit.node().serial());
+            Self::note_left(ctx, permit.node().serial(), reason);
         }
         ctx.attempt = None;
         let mut error = Error::explain(ErrorType::Custom("retry"), reason);
@@ -87,13 +90,14 @@ impl Gateway {
             error.set_retry(false);
             return error;
         }
-        if ended.is_none() && pooled && self.reconnect(session, ctx) {
+        let once = ctx.store_route().is_some_and(StoreRoute::acts_once);
+        if ended.is_none() && pooled && !once && self.reconnect(session, ctx) {
             error.set_retry(true);
             return error;
         }
         let reason = Self::blame(ctx, ended, &error);
         match reason {
-            Some(reason) if self.may_retry(session, ctx) => self.try_another(ctx, reason),
+            Some(reason) if !once && self.may_retry(session, ctx) => self.try_another(ctx, reason),
             _ => {
                 error.set_retry(false);
                 error
@@ -125,6 +129,7 @@ impl Gateway {
                 ctx.last_failure = Some(format!("node {name} stopped answering"));
                 Some("node_down")
             }
+            Some(Why::Revoked) => None,
             Some(Why::FirstByte | Why::Idle) => {
                 if let Some(permit) = &mut ctx.permit {
                     permit.runner_failed(now);
@@ -188,6 +193,7 @@ impl Gateway {
     fn rejection_from(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
         let node = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ctx.attempt.as_ref().and_then(|attempt| attempt.why()) {
+            Some(Why::Revoked) => Rejection::KeyRevoked,
             Some(Why::FirstByte | Why::Idle) => {
                 let waited = if ctx.resolved.stream {
                     self.timeouts.first_byte
@@ -215,10 +221,16 @@ impl Gateway {
             .unwrap_or("")
             .to_owned();
         let node = ctx.node.as_ref().map_or("", |node| node.name());
-        let message = format!("the answer of node {node} broke off");
+        let why = ctx.attempt.as_ref().and_then(|attempt| attempt.why());
+        let message = if why == Some(Why::Revoked) {
+            ctx.outcome = Some("key_revoked");
+            Rejection::KeyRevoked.to_string()
+        } else {
+            format!("the answer of node {node} broke off")
+        };
         let last = ctx
             .dialect
-            .stream_error(&content_type, &message, ctx.tail.is_mid_line());
+            .stream_error(&content_type, &message, ctx.is_mid_line());
         if let Some(last) = last.filter(|_| framed) {
             // a client that has gone in the meantime changes nothing
             let _ = session.write_response_body(Some(last.into()), true).await;
@@ -235,23 +247,4 @@ fn answered(session: &Session) -> bool {
     session
         .response_written()
         .is_some_and(|head| !head.status.is_informational())
-}
-
-/// A failure in words for a client: what happened, no addresses.
-fn plain(error: &Error) -> &'static str {
-    match error.etype() {
-        ErrorType::ConnectRefused => "connection refused",
-        ErrorType::ConnectTimedout => "no connection in time",
-        ErrorType::ConnectNoRoute => "no route to it",
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert => "no TLS with it",
-        ErrorType::ConnectError | ErrorType::SocketError | ErrorType::BindError => "no connection",
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            "connection broke off"
-        }
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => "no answer in time",
-        ErrorType::InvalidHTTPHeader | ErrorType::H1Error => "it answered no HTTP",
-        _ => "unknown failure",
-    }
 }

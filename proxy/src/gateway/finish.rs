@@ -10,7 +10,7 @@ use super::ctx::RequestCtx;
 use crate::edge;
 use crate::request::route::Route;
 use crate::telemetry::access_log::{AccessLine, timestamp};
-use crate::telemetry::metrics::Finished;
+use crate::telemetry::metrics::{Finished, Metrics};
 use crate::telemetry::series::SeriesKey;
 use crate::upstream::retry::{Judgement, names_the_runner};
 use crate::upstream::usage::Tokens;
@@ -41,6 +41,7 @@ impl Gateway {
         if session.is_http2() {
             edge::stream_ended(session, outcome == "client_gone", duration);
         }
+        let (key, user) = Self::count_caller(&self.metrics, ctx, tokens);
         self.metrics.finished(&Finished {
             key: SeriesKey {
                 route: ctx.route.label(),
@@ -65,6 +66,7 @@ impl Gateway {
                 method: method_label(&session.req_header().method),
                 route: ctx.route.label(),
                 model: ctx.resolved.label(),
+                alias: ctx.resolved.alias_label(),
                 node,
                 status,
                 outcome,
@@ -76,11 +78,35 @@ impl Gateway {
                 bytes_out: ctx.tail.total,
                 tokens_prompt: tokens.prompt,
                 tokens_output: tokens.output,
+                key,
+                user,
             });
         }
+        Self::give_back(ctx);
+    }
+
+    /// Gives back every place that the request held.
+    fn give_back(ctx: &mut RequestCtx) {
         ctx.permit = None;
         ctx.attempt = None;
+        ctx.open = None;
+        ctx.turn = None;
         ctx.here = None;
+    }
+
+    /// Counts what needs a caller under its id; gives the id and the user that it named.
+    fn count_caller<'a>(
+        metrics: &Metrics,
+        ctx: &'a RequestCtx,
+        tokens: Tokens,
+    ) -> (&'a str, &'a str) {
+        let caller = ctx.caller.as_ref();
+        let caller = caller.filter(|_| ctx.route.scope(ctx.dialect).is_some());
+        let Some(caller) = caller else {
+            return ("", "");
+        };
+        metrics.called(&caller.grant.id, tokens);
+        (&caller.grant.id, caller.user().unwrap_or(""))
     }
 
     /// A 500 that was relayed, or an error line within a stream, speaks against the runner only
@@ -106,7 +132,9 @@ fn outcome(ctx: &RequestCtx, status: u16, error: Option<&Error>) -> &'static str
         };
     }
     match status {
-        200..=399 if matches!(ctx.route, Route::Node(_)) && ctx.resolved.stream => {
+        200..=399
+            if matches!(ctx.route, Route::Node(_) | Route::Store(_)) && ctx.resolved.stream =>
+        {
             if ctx.tail.ends_in_error() {
                 "error"
             } else if ctx.tail.has_terminator() {

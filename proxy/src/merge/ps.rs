@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::merged;
+use super::{aliases, merged};
 use crate::fleet::Snapshot;
+use crate::fleet::access::Grant;
 
 /// The body: every model that is resident somewhere, the one that stays longest first, with
 /// `running_on` added: the nodes that have it loaded.
-pub(crate) fn ps(snapshot: &Snapshot) -> String {
+pub(crate) fn ps(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
     let lists = |node: &crate::fleet::Node| node.state().residency().clone();
-    let models: Vec<Value> = merged(snapshot, lists)
+    let mut list = merged(snapshot, lists);
+    aliases::show_to(grant, &mut list);
+    let models: Vec<Value> = list
         .into_iter()
         .map(|(mut listed, nodes)| {
             listed.entry.insert("running_on".into(), json!(nodes));

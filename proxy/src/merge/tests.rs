@@ -9,9 +9,14 @@ use crate::fleet::Fleet;
 use crate::fleet::inventory::parse_list;
 
 fn fleet() -> Arc<Snapshot> {
+    fleet_with("{}")
+}
+
+fn fleet_with(aliases: &str) -> Arc<Snapshot> {
     let fleet = Fleet::new(ProxyConfig::defaults().breaker);
     let yaml = "nodes: [{name: a, url: \"http://h:1\"}, {name: b, url: \"http://h:2\"}, {name: sick, url: \"http://h:3\"}]";
-    fleet.apply(FleetDoc::from_yaml(yaml).unwrap());
+    let yaml = format!("{yaml}\naliases: {aliases}");
+    fleet.apply(FleetDoc::from_yaml(&yaml).unwrap());
     let tags = [
         // a is newer, though its text sorts lower
         r#"{"models":[{"name":"x:latest","modified_at":"2026-01-01T23:00:00Z","size":1,"digest":"new"},{"name":"only-a:latest","modified_at":"2025-01-01T00:00:00Z"}]}"#,
@@ -35,7 +40,7 @@ fn fleet() -> Arc<Snapshot> {
 
 #[test]
 fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
-    let body: Value = serde_json::from_str(&tags(&fleet())).unwrap();
+    let body: Value = serde_json::from_str(&tags(&fleet(), None)).unwrap();
     let seen: Vec<_> = body["models"]
         .as_array()
         .unwrap()
@@ -53,14 +58,14 @@ fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
 
 #[test]
 fn ps_says_where_a_model_runs() {
-    let body: Value = serde_json::from_str(&ps(&fleet())).unwrap();
+    let body: Value = serde_json::from_str(&ps(&fleet(), None)).unwrap();
     assert_eq!(body["models"][0]["running_on"], json!(["a", "b"]));
     assert_eq!(body["models"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn the_models_of_v1_have_openai_shape() {
-    let body = models(&fleet());
+    let body = models(&fleet(), None);
     assert!(body.ends_with("}\n"));
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -68,15 +73,58 @@ fn the_models_of_v1_have_openai_shape() {
         json!({"id":"x:latest","object":"model","created":1_767_308_400,"owned_by":"library"})
     );
     assert_eq!(
-        model(&fleet(), "X").unwrap(),
+        model(&fleet(), None, "X").unwrap(),
         "{\"id\":\"X\",\"object\":\"model\",\"created\":1767308400,\"owned_by\":\"library\"}\n"
     );
-    assert_eq!(model(&fleet(), "nosuch"), Err("nosuch:latest".into()));
+    assert_eq!(model(&fleet(), None, "nosuch"), Err("nosuch:latest".into()));
     let empty = Fleet::new(ProxyConfig::defaults().breaker);
     assert_eq!(
-        models(&empty.load_full()),
+        models(&empty.load_full(), None),
         "{\"object\":\"list\",\"data\":null}\n"
     );
+}
+
+#[test]
+fn aliases_are_listed_as_the_model_that_would_be_served() {
+    let fleet = fleet_with("{GPT: [nosuch, lost, x], gone: [nosuch], only-a: [x]}");
+    let body: Value = serde_json::from_str(&tags(&fleet, None)).unwrap();
+    let listed: Vec<_> = body["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["name"].clone(), m["digest"].clone()))
+        .collect();
+    // only-a is hidden: under its name stands x
+    assert_eq!(
+        listed,
+        [
+            (json!("x:latest"), json!("new")),
+            (json!("GPT:latest"), json!("new")),
+            (json!("only-a:latest"), json!("new")),
+        ]
+    );
+    let body: Value = serde_json::from_str(&models(&fleet, None)).unwrap();
+    let ids: Vec<_> = body["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["id"].clone(), m["owned_by"].clone()))
+        .collect();
+    let library = || json!("library");
+    assert_eq!(
+        ids,
+        [
+            (json!("x:latest"), library()),
+            (json!("GPT"), library()),
+            (json!("only-a"), library())
+        ]
+    );
+    let one: Value = serde_json::from_str(&model(&fleet, None, "gpt").unwrap()).unwrap();
+    assert_eq!(
+        (&one["id"], &one["created"]),
+        (&json!("gpt"), &json!(1_767_308_400))
+    );
+    assert_eq!(model(&fleet, None, "gone"), Err("gone:latest".into()));
 }
 
 #[test]

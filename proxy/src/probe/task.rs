@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use aivonx_shared::fleet_doc::Cloud;
 use tokio::task::JoinHandle;
 
 use super::Probes;
+use super::address::to_try;
 use super::client::Client;
 use crate::fleet::Node;
 use crate::fleet::health::HealthState;
@@ -20,6 +23,7 @@ const IN_DOUBT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Running {
     tasks: HashMap<u64, JoinHandle<()>>,
+    client: Arc<Client>,
 }
 
 impl Running {
@@ -39,8 +43,9 @@ impl Running {
                 let node = Arc::clone(node);
                 let watch = NodeWatch {
                     probes: Arc::clone(probes),
-                    client: Client::new(),
+                    client: Arc::clone(&self.client),
                     node,
+                    failed: AtomicUsize::new(0),
                 };
                 tokio::spawn(Box::pin(watch.run())) // boxed: its future is large
             });
@@ -50,20 +55,24 @@ impl Running {
 
 struct NodeWatch {
     probes: Arc<Probes>,
-    client: Client,
+    client: Arc<Client>,
     node: Arc<Node>,
+    /// Probes in a row that no address answered.
+    failed: AtomicUsize,
 }
 
 impl NodeWatch {
-    /// Health, inventory and residency each loop on their own, so that none waits for another.
+    /// Health, inventory, residency and sign-in each loop on their own, so that none waits for
+    /// another.
     async fn run(self) {
         let watch = Arc::new(self);
-        let polls = [Arc::clone(&watch), Arc::clone(&watch)];
-        let [inventory, residency] = polls;
+        let polls = [(); 3].map(|()| Arc::clone(&watch));
+        let [inventory, residency, account] = polls;
         tokio::join!(
             watch.keep_health(),
             inventory.keep_inventory(),
-            residency.keep_residency()
+            residency.keep_residency(),
+            account.keep_sign_in()
         );
     }
 
@@ -87,19 +96,10 @@ impl NodeWatch {
 
     async fn probe(&self) {
         let config = &self.probes.probe;
-        let began = Instant::now();
-        let result = match self.resolve(config.timeout).await {
-            Ok(address) => self
-                .client
-                .get(&self.node, address, "/", config.timeout)
-                .await
-                .map(|_| ())
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
+        let result = Box::pin(self.reach(config.timeout)).await;
         let (state, now) = (self.node.state(), Instant::now());
-        if result.is_ok() {
-            state.latency.seed(now - began, now);
+        if let Ok(took) = result {
+            state.latency.seed(took, now);
             // it can be reached again: what was held against that is forgotten
             state.breaker.success();
         }
@@ -130,21 +130,68 @@ impl NodeWatch {
         }
     }
 
-    /// Host names are looked up with each probe, so that a moved node is found.
-    async fn resolve(&self, patience: Duration) -> Result<SocketAddr, String> {
-        let url = &self.node.doc().url;
-        let look_up = tokio::net::lookup_host((url.host.as_str(), url.port));
-        let found = match tokio::time::timeout(patience, look_up).await {
-            Ok(Ok(mut addresses)) => addresses
-                .next()
-                .ok_or_else(|| "its name has no address".to_owned()),
-            Ok(Err(error)) => Err(format!("its name cannot be resolved: {error}")),
-            Err(_) => Err("its name was not resolved in time".to_owned()),
-        };
-        if let Ok(address) = found {
-            self.node.state().set_address(address);
+    /// Asks the node at its address and, if that fails, at the others of its name; gives how long
+    /// the answer took. From then on requests use the address that answered.
+    async fn reach(&self, patience: Duration) -> Result<Duration, String> {
+        let (addresses, unresolved) = self.addresses(patience).await?;
+        // the first has its full time; all others together have as much again
+        let end = Instant::now() + 2 * patience;
+        let mut cause = String::new();
+        for address in addresses {
+            let began = Instant::now();
+            let left = patience.min(end.saturating_duration_since(began));
+            if left.is_zero() {
+                break;
+            }
+            match self.client.get(&self.node, address, "/", left).await {
+                Ok(_) => {
+                    self.settle_on(address);
+                    self.failed.store(0, Ordering::Relaxed);
+                    return Ok(began.elapsed());
+                }
+                Err(error) if cause.is_empty() => error.to_string().trim().clone_into(&mut cause),
+                Err(_) => {} // the first is the one that requests use
+            }
         }
-        found
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Err(unresolved.map_or(cause.clone(), |also| format!("{cause}; and {also}")))
+    }
+
+    fn settle_on(&self, address: SocketAddr) {
+        let state = self.node.state();
+        if let Some(from) = state.address().filter(|from| *from != address) {
+            tracing::info!(node.name = self.node.name(), %from, to = %address, "node answers at another address of its name");
+        }
+        state.set_address(address);
+    }
+
+    /// The addresses to try, and why its name could not be resolved, if so: then the last one is
+    /// tried all the same. Names are looked up with each probe, so that a moved node is found.
+    async fn addresses(
+        &self,
+        patience: Duration,
+    ) -> Result<(Vec<SocketAddr>, Option<String>), String> {
+        let (doc, state) = (self.node.doc(), self.node.state());
+        if let Some(address) = doc.access.address {
+            return Ok((vec![SocketAddr::new(address, doc.url.port)], None));
+        }
+        let names = &self.probes.names;
+        let answer = match names.look_up(&doc.url.host, doc.url.port, patience).await {
+            Ok(answer) => answer,
+            Err(cause) => {
+                let last = state.address().ok_or_else(|| cause.clone())?;
+                return Ok((vec![last], Some(cause)));
+            }
+        };
+        let failed = self.failed.load(Ordering::Relaxed);
+        let tries = to_try(&answer, state.address(), failed);
+        let left = state.address().filter(|address| !answer.contains(address));
+        if let (Some(from), Some(to)) = (left, tries.first()) {
+            // it may be another's by now: nothing new is sent there
+            state.set_address(*to);
+            tracing::info!(node.name = self.node.name(), %from, %to, "node has moved; its name stands for another address");
+        }
+        Ok((tries, None))
     }
 
     async fn keep_inventory(&self) {
@@ -170,6 +217,46 @@ impl NodeWatch {
                 self.read_residency().await;
             }
         }
+    }
+
+    /// Asks whether the node is signed in at ollama.com: at once when that begins to matter, then
+    /// with each inventory; never where cloud models are refused.
+    async fn keep_sign_in(&self) {
+        let mut changes = self.probes.changed.subscribe();
+        let state = self.node.state();
+        let mut due = None;
+        loop {
+            let is_allowed = self.probes.fleet.load().cloud() == Cloud::Allow;
+            let now = Instant::now();
+            if !is_allowed {
+                due = None;
+                state.set_signed_in(false);
+            } else if state.health.is_up() && due.is_none_or(|due| due <= now) {
+                if state.set_signed_in(Box::pin(self.is_signed_in()).await) {
+                    self.probes.tell();
+                }
+                due = Some(now + self.jittered(self.probes.inventory.interval));
+            }
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            // a node that is down is asked again when it comes up, which is told
+            let pause = left.filter(|left| !left.is_zero());
+            tokio::select! {
+                () = tokio::time::sleep(pause.unwrap_or(self.probes.inventory.interval)) => {}
+                _ = changes.changed() => {} // never an error: `probes` holds the sender
+            }
+        }
+    }
+
+    async fn is_signed_in(&self) -> bool {
+        let Some(address) = self.node.state().address() else {
+            return false;
+        };
+        let patience = self.probes.inventory.timeout;
+        let asked = self
+            .client
+            .post(&self.node, address, "/api/me", "{}", patience);
+        // a node that is not signed in, or too old to know, says so with an error
+        asked.await.is_ok()
     }
 
     /// Everything at once, when a node comes up: it takes requests when its inventory is known.

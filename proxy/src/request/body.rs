@@ -11,6 +11,9 @@
 //! - a longer body is read until its model is known; the rest streams and cannot be sent again.
 //!
 //! On the first call of an attempt `outgoing` puts out all that was read in place of what comes in.
+//! `edited` changes what was read; every attempt then puts out the changed bytes.
+
+mod edited;
 
 mod limits;
 
@@ -24,9 +27,10 @@ use pingora::time::timeout;
 use pingora_proxy::Session;
 
 use super::budget::Charge;
-use super::model_scan::{Field, Found, ModelScan, Outcome, Root, ZstdScan};
+use super::model_scan::{Found, ModelScan, ZstdScan};
 use super::rejection::Rejection;
 use super::route::NodeRoute;
+use edited::{Edited, Watch};
 
 pub(crate) use limits::BodyLimits;
 
@@ -46,16 +50,38 @@ pub(crate) struct Body {
     stash: Option<Bytes>,
     /// Gives the memory back when nothing will be sent again.
     charge: Option<Charge>,
-    /// The scan of a body that streams on, and its model so far.
-    watch: Option<(ModelScan, Option<String>)>,
     /// How much of a body that streams on has come, and the most that may.
     passed: Option<(u64, Arc<BodyLimits>)>,
+    /// Says whether what streams on may stand beside what was read.
+    watch: Option<Watch>,
+    /// What editing changed.
+    edited: Option<Edited>,
+    coding: Coding,
+    reach: Reach,
     /// Whether the stash went out in this attempt.
     injected: bool,
     /// Whether bytes beyond the stash went to a node: they cannot be sent again.
     streamed: bool,
     /// Whether this attempt began with Pingora's buffer.
     replay_first: bool,
+}
+
+/// How a body came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Coding {
+    #[default]
+    Plain,
+    Zstd,
+}
+
+/// How much of a body is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Reach {
+    /// All that matters.
+    #[default]
+    Whole,
+    /// The rest is still with the client and will not be held.
+    StreamsOn,
 }
 
 /// Why a body could not be taken.
@@ -129,29 +155,23 @@ impl Scan {
         match self {
             Self::Plain(scan) => scan.so_far().clone(),
             Self::Zstd(scan) => scan.scan().so_far().clone(),
-            Self::None => unjudged(),
+            Self::None => Found::unjudged(),
+        }
+    }
+
+    fn coding(&self) -> Coding {
+        match self {
+            Self::Zstd(_) => Coding::Zstd,
+            Self::Plain(_) | Self::None => Coding::Plain,
         }
     }
 
     fn finish(self) -> Found {
         match self {
             Self::Plain(scan) => scan.finish(),
-            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| unjudged()),
-            Self::None => unjudged(),
+            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| Found::unjudged()),
+            Self::None => Found::unjudged(),
         }
-    }
-}
-
-/// What is known of a body that only a node can read.
-fn unjudged() -> Found {
-    Found {
-        outcome: Outcome::Broken,
-        root: Root::None,
-        model: Field::Absent,
-        name: Field::Absent,
-        stream: None,
-        include_usage: None,
-        end: None,
     }
 }
 
@@ -313,6 +333,7 @@ impl Reading<'_> {
         let body = Body {
             stash: (!all_buffered && self.read > 0).then(|| self.kept.freeze()),
             charge: self.charge,
+            coding: self.scan.coding(),
             ..Body::default()
         };
         Ok((body, self.scan.finish()))
@@ -320,8 +341,9 @@ impl Reading<'_> {
 
     fn streams(self) -> (Body, Found) {
         let found = self.scan.so_far();
+        let coding = self.scan.coding();
         let watch = match self.scan {
-            Scan::Plain(scan) => Some((scan, found.model.text().map(str::to_owned))),
+            Scan::Plain(scan) => Some(Watch::new(scan)),
             Scan::Zstd(_) | Scan::None => None,
         };
         let body = Body {
@@ -329,26 +351,59 @@ impl Reading<'_> {
             charge: self.charge,
             watch,
             passed: Some((self.read, Arc::clone(self.limits))),
+            coding,
+            reach: Reach::StreamsOn,
             ..Body::default()
         };
         (body, found)
     }
 }
 
+/// Takes a body that only a node reads, as it comes: nothing of it is kept, so it is not sent twice
+/// once it has gone beyond Pingora's buffer.
+pub(crate) async fn opaque(session: &mut Session) -> Result<Body, BodyError> {
+    expect_continue(session).await?;
+    Ok(Body::default())
+}
+
 impl Body {
+    /// All of it, where it was read to its end.
+    pub(crate) fn all(&self, session: &Session) -> Option<Bytes> {
+        match &self.stash {
+            _ if self.streams_on() => None,
+            Some(stash) => Some(stash.clone()),
+            None => Some(
+                session
+                    .downstream_session
+                    .get_retry_buffer()
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
     /// An attempt begins; call before Pingora sends.
     pub(crate) fn begin_attempt(&mut self, session: &Session) {
         self.injected = false;
         self.replay_first = session.downstream_session.get_retry_buffer().is_some();
     }
 
-    /// What goes to the node in place of `incoming`.
-    pub(crate) fn outgoing(&mut self, incoming: &mut Option<Bytes>) -> Result<(), Rejection> {
+    /// What goes to the node in place of `incoming`; `end` says that nothing more comes.
+    pub(crate) fn outgoing(
+        &mut self,
+        incoming: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<(), Rejection> {
         let first = !std::mem::replace(&mut self.injected, true);
         // with everything in Pingora's buffer, its bytes pass as they are
         let Some(stash) = self.stash.clone() else {
             return Ok(());
         };
+        if let Some(edited) = &self.edited
+            && edited.decides()
+        {
+            *incoming = edited.outgoing(first.then_some(stash), incoming.take(), end);
+            return Ok(());
+        }
         let replayed = first && self.replay_first;
         let fresh = incoming
             .take()
@@ -371,13 +426,15 @@ impl Body {
             *passed += fresh.len() as u64;
             limits.admits(*passed)?;
         }
-        if let Some((scan, first)) = &mut self.watch {
-            scan.feed(fresh);
-            if scan.model() != first.as_deref() {
-                return Err(Rejection::SecondModel);
-            }
+        match &mut self.watch {
+            Some(watch) => watch.pass(fresh),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the body streams on and another model in it would end the request.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// Whether the whole body can be sent to another node.

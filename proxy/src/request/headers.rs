@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 /// Headers of a client that no node shall see: its credentials (a node would send them on to
 /// ollama.com with a cloud model), its origin (checked here), and what would change the answer's
 /// bytes or the node's redirects. Hop-by-hop headers are Pingora's.
-const STRIPPED: [&str; 14] = [
+const STRIPPED: [&str; 15] = [
     "authorization",
     "x-api-key",
     "cookie",
@@ -22,6 +22,7 @@ const STRIPPED: [&str; 14] = [
     "x-aivonx-node",
     "x-aivonx-attempts",
     "x-aivonx-queue-ms",
+    "x-aivonx-model",
 ];
 
 /// What is wrong with a client's head in itself, as Go's server would put it: status and reason.
@@ -56,23 +57,27 @@ fn escapes_are_whole(path: &[u8]) -> bool {
         .all(|rest| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
-/// Makes a client's head fit for a node: its own authority as `Host`, its base path in front.
+/// Takes out what no node shall see; `is_private` names more of it.
+pub(crate) fn strip(head: &mut RequestHeader, is_private: impl Fn(&str) -> bool) {
+    // nearly always there is none: looking at the few that came is cheaper than removing each
+    let stripped: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| STRIPPED.contains(&name.as_str()) || is_private(name.as_str()))
+        .cloned()
+        .collect();
+    for name in stripped {
+        head.remove_header(&name);
+    }
+}
+
+/// Makes a client's head, once stripped, fit for a node: its own authority as `Host`, its base path in front.
 pub(crate) fn to_node(
     head: &mut RequestHeader,
     authority: &HeaderValue,
     base: &str,
     request_id: &HeaderValue,
 ) -> Result<()> {
-    // nearly always there is none: looking at the few that came is cheaper than removing each
-    let stripped: Vec<_> = head
-        .headers
-        .keys()
-        .filter(|name| STRIPPED.contains(&name.as_str()))
-        .cloned()
-        .collect();
-    for name in stripped {
-        head.remove_header(&name);
-    }
     head.insert_header("Host", authority.clone())?;
     head.insert_header("x-request-id", request_id.clone())?;
     if !base.is_empty() {

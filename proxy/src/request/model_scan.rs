@@ -36,6 +36,9 @@ mod tests;
 mod text;
 mod zstd_scan;
 
-pub use field::{Field, Found, Outcome, Root};
+pub use field::{Field, Found, Given, Outcome, Root};
 pub use scan::ModelScan;
-pub use zstd_scan::{ZSTD_MAX_DECODED, ZstdFault, ZstdScan};
+pub use zstd_scan::{ZSTD_MAX_DECODED, ZstdFault, ZstdScan, decode_zstd};
+
+pub(crate) use skip::plain;
+pub(crate) use text::{key_is, unquote};

@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::client::ClientAddress;
+
 /// Who may call, given where the proxy listens.
 #[derive(Debug, Clone)]
 pub(crate) struct OriginPolicy {
@@ -52,18 +54,32 @@ impl OriginPolicy {
         }
     }
 
-    /// Judges a request. The origin comes first, as in Ollama.
-    pub(crate) fn judge(&self, host: &str, origin: Option<&str>, over_tls: bool) -> Verdict {
-        let cors = match origin {
+    /// Judges a request without a key from `client`. The origin comes first, as in Ollama. A trusted
+    /// proxy has its own names: the host matters behind it only where the client is on this machine.
+    pub(crate) fn judge(
+        &self,
+        host: &str,
+        origin: Option<&str>,
+        client: &ClientAddress,
+        over_tls: bool,
+    ) -> Verdict {
+        let verdict = self.judge_origin(host, origin);
+        let checks_host =
+            client.local || (self.check_host[usize::from(over_tls)] && !client.proxied);
+        if verdict != Verdict::Forbidden && checks_host && !self.host_allowed(host) {
+            return Verdict::Forbidden;
+        }
+        verdict
+    }
+
+    /// Judges by the origin alone: a preflight, as Ollama does, and a request whose key shows that no
+    /// web page made it up, since a browser adds the password of Basic authorization by itself.
+    pub(crate) fn judge_origin(&self, host: &str, origin: Option<&str>) -> Verdict {
+        match origin {
             None | Some("") => Verdict::Plain,
             Some(origin) if is_same(origin, host) => Verdict::Plain,
             Some(origin) if origin_allowed(origin) || self.is_configured(origin) => Verdict::Cors,
-            Some(_) => return Verdict::Forbidden,
-        };
-        if self.check_host[usize::from(over_tls)] && !self.host_allowed(host) {
-            Verdict::Forbidden
-        } else {
-            cors
+            Some(_) => Verdict::Forbidden,
         }
     }
 
@@ -160,6 +176,12 @@ fn without_port(host: &str) -> &str {
 mod tests {
     use super::*;
 
+    const HERE: ClientAddress = ClientAddress {
+        ip: None,
+        local: true,
+        proxied: false,
+    };
+
     fn policy(listen: &str) -> OriginPolicy {
         OriginPolicy::new(listen.parse().unwrap(), None, "box".into(), Vec::new())
     }
@@ -177,7 +199,11 @@ mod tests {
             "BOX",
             "a.local",
         ] {
-            assert_eq!(policy.judge(host, None, false), Verdict::Plain, "{host}");
+            assert_eq!(
+                policy.judge(host, None, &HERE, false),
+                Verdict::Plain,
+                "{host}"
+            );
         }
         for host in [
             "ollama.example.com",
@@ -186,14 +212,38 @@ mod tests {
             "[2001:db8::1]:80",
         ] {
             assert_eq!(
-                policy.judge(host, None, false),
+                policy.judge(host, None, &HERE, false),
                 Verdict::Forbidden,
                 "{host}"
             );
+            assert_eq!(policy.judge_origin(host, None), Verdict::Plain, "{host}");
         }
+        let exposed = self::policy("0.0.0.0:8000");
+        let elsewhere = ClientAddress {
+            local: false,
+            ..HERE
+        };
+        let behind = ClientAddress {
+            proxied: true,
+            ..elsewhere
+        };
+        let judge =
+            |policy: &OriginPolicy, client| policy.judge("ollama.example.com", None, client, false);
+        assert_eq!(judge(&exposed, &elsewhere), Verdict::Plain);
         assert_eq!(
-            self::policy("0.0.0.0:8000").judge("ollama.example.com", None, false),
-            Verdict::Plain
+            judge(&exposed, &HERE),
+            Verdict::Forbidden,
+            "a browser of this machine"
+        );
+        assert_eq!(
+            judge(&policy, &elsewhere),
+            Verdict::Forbidden,
+            "as Ollama does"
+        );
+        assert_eq!(
+            judge(&policy, &behind),
+            Verdict::Plain,
+            "the proxy's own name"
         );
     }
 
@@ -201,7 +251,7 @@ mod tests {
     fn origins_are_checked_everywhere() {
         for listen in ["127.0.0.1:8000", "0.0.0.0:8000"] {
             let policy = policy(listen);
-            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), false);
+            let judge = |origin| policy.judge("127.0.0.1:8000", Some(origin), &HERE, false);
             assert_eq!(judge("https://chat.example.com"), Verdict::Forbidden);
             assert_eq!(judge("http://localhost:3000"), Verdict::Cors);
             assert_eq!(judge("http://localhostevil"), Verdict::Forbidden);
@@ -222,7 +272,7 @@ mod tests {
             OriginPolicy::new("0.0.0.0:8000".parse().unwrap(), None, "box".into(), origins)
         };
         let allows = |policy: &OriginPolicy, origin| {
-            policy.judge("ollama.example.com", Some(origin), false) == Verdict::Cors
+            policy.judge_origin("ollama.example.com", Some(origin)) == Verdict::Cors
         };
         let exact = policy(&["https://chat.example.com"]);
         assert!(allows(&exact, "https://chat.example.com"));
@@ -255,7 +305,11 @@ mod tests {
         let (plain, tls) = ("127.0.0.1:8000", "0.0.0.0:8443");
         let (plain, tls) = (plain.parse().unwrap(), tls.parse().unwrap());
         let policy = OriginPolicy::new(plain, Some(tls), "box".into(), Vec::new());
-        let judge = |over_tls| policy.judge("ollama.example.com", None, over_tls);
+        let elsewhere = ClientAddress {
+            local: false,
+            ..HERE
+        };
+        let judge = |over_tls| policy.judge("ollama.example.com", None, &elsewhere, over_tls);
         assert_eq!(
             (judge(false), judge(true)),
             (Verdict::Forbidden, Verdict::Plain)

@@ -38,6 +38,9 @@ pub(crate) enum Rejection {
     /// A body beyond the memory named another model after it was already on its way.
     #[error("request names two models; a body of this size may name one")]
     SecondModel,
+    /// A body beyond the memory brought a `keep_alive` that must be held to bounds too late for it.
+    #[error("request body too large: its keep_alive must stand before what is long")]
+    LateKeepAlive,
     /// Every attempt failed before a byte; the text is the last failure.
     #[error("{0}")]
     NodeFailed(String),
@@ -49,9 +52,54 @@ pub(crate) enum Rejection {
         /// The timeout.
         waited: Duration,
     },
-    /// A route that is not built yet.
-    #[error("{0} is not built yet in aivonx: ask the node itself")]
-    NotBuilt(&'static str),
+    /// The caller has no key, and without one it may not.
+    #[error("an API key is needed: send it as `Authorization: Bearer` or `x-api-key`")]
+    NoKey,
+    /// The key of this id is out of date.
+    #[error("the API key `{0}` has expired")]
+    KeyExpired(String),
+    /// The key was taken out while its request ran.
+    #[error("the API key was revoked")]
+    KeyRevoked,
+    /// The key lacks a scope.
+    #[error("this API key lacks the scope `{0}`")]
+    NoScope(&'static str),
+    /// The caller's list lacks the model.
+    #[error("model '{0}' is not on the list of models that this caller may use")]
+    ModelForbidden(String),
+    /// The caller has a list, and the model cannot be told.
+    #[error("this caller may use some models only, and the model of this request cannot be told")]
+    ModelUnclear,
+    /// A form's model could be overridden from the query.
+    #[error("name the model in the form, not in the query")]
+    ModelInQuery,
+    /// The rate is used up.
+    #[error("too many requests; try again in {}s", seconds(*.0).max(1))]
+    RateLimit(Duration),
+    /// As many requests as may be are open.
+    #[error("too many requests at once: this caller may have {0} open")]
+    Concurrency(u32),
+    /// It would leave the house.
+    #[error("ollama cloud is disabled here: {0} was not sent to any node")]
+    Cloud(String),
+    /// It may leave the house, and nobody can let it out.
+    #[error("no node in service is signed in to ollama.com")]
+    NotSignedIn,
+    /// The identity of a node is for nobody.
+    #[error("{0} is not offered: it concerns the identity of a single node")]
+    Blocked(&'static str),
+    /// `x-aivonx-node` names nobody.
+    #[error("node '{0}' is not in the fleet")]
+    UnknownNode(String),
+    /// The one node that could do it takes no requests: its name and why.
+    #[error("node {0} is {1}")]
+    NodeAway(String, &'static str),
+    /// The fleet document lets no node have this model.
+    #[error("no node may have model '{0}': the fleet's `models` rules and `pull.to` leave none")]
+    NoTarget(String),
+    /// A change of a store whose body is too long to be read before it is sent.
+    #[error("request body too large: {0} bytes at most")]
+    StoreBodyTooLarge(u64),
 }
 
 fn serves(model: Option<&String>) -> String {
@@ -73,25 +121,41 @@ impl Rejection {
             Self::AsOllama(status, _) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
             }
-            Self::NoHealthyNode(_) | Self::Failing(_) | Self::NoNode | Self::BodyMemory => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::NoHealthyNode(_)
+            | Self::Failing(_)
+            | Self::NoNode
+            | Self::NotSignedIn
+            | Self::NodeAway(..)
+            | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) | Self::LateKeepAlive => {
+                StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::BodyTooLarge(_) | Self::BodyLimit(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyLimit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SecondModel => StatusCode::BAD_REQUEST,
+            Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
+            Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
+            Self::NoScope(_)
+            | Self::NoTarget(_)
+            | Self::ModelForbidden(_)
+            | Self::ModelUnclear
+            | Self::Cloud(_)
+            | Self::Blocked(_) => StatusCode::FORBIDDEN,
+            Self::RateLimit(_) | Self::Concurrency(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NodeFailed(_) => StatusCode::BAD_GATEWAY,
             Self::FirstByteTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotBuilt(_) => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
     /// Seconds for `Retry-After`, on every 429 and 503.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Failing(wait) => Some(seconds(*wait).max(1)),
-            Self::NoHealthyNode(_) | Self::NoNode => Some(5),
-            Self::BodyMemory => Some(1),
+            Self::Failing(wait) | Self::RateLimit(wait) => Some(seconds(*wait).max(1)),
+            Self::NoHealthyNode(_) | Self::NoNode | Self::NotSignedIn | Self::NodeAway(..) => {
+                Some(5)
+            }
+            Self::BodyMemory | Self::Concurrency(_) => Some(1),
             _ => None,
         }
     }
@@ -103,15 +167,28 @@ impl Rejection {
             Self::NoHealthyNode(_) => "no_healthy_node",
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
-            Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyLimit(_) => "body_limit",
             Self::LengthRequired => "length_required",
+            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
+            Self::UnknownNode(_) => "unknown_node",
+            Self::NodeAway(..) => "node_away",
+            Self::NoTarget(_) => "no_target",
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
+            Self::LateKeepAlive => "late_keep_alive",
             Self::NodeFailed(_) => "node_failed",
             Self::FirstByteTimeout { .. } => "first_byte_timeout",
-            Self::NotBuilt(_) => "not_built",
+            Self::NoKey => "no_key",
+            Self::KeyExpired(_) => "key_expired",
+            Self::KeyRevoked => "key_revoked",
+            Self::NoScope(_) => "no_scope",
+            Self::ModelForbidden(_) | Self::ModelUnclear | Self::ModelInQuery => "model_forbidden",
+            Self::RateLimit(_) => "rate_limit",
+            Self::Concurrency(_) => "concurrency",
+            Self::Cloud(_) => "cloud",
+            Self::NotSignedIn => "not_signed_in",
+            Self::Blocked(_) => "blocked",
         }
     }
 }
@@ -121,7 +198,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_503_says_when_to_come_back() {
+    fn every_429_and_503_says_when_to_come_back() {
+        for rejection in [
+            Rejection::RateLimit(Duration::from_millis(1)),
+            Rejection::Concurrency(1),
+        ] {
+            assert_eq!(rejection.status(), 429);
+            assert!(rejection.retry_after().unwrap() >= 1);
+        }
         for rejection in [
             Rejection::NoHealthyNode(Some("m".into())),
             Rejection::Failing(Duration::from_millis(1)),

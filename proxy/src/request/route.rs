@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use aivonx_shared::error_body::Dialect;
 use http::Method;
 
 /// What a request asks for.
@@ -23,8 +24,10 @@ pub(crate) enum Route {
     Model(String),
     /// Goes to a node.
     Node(NodeRoute),
-    /// Changes a node's store or identity: not built yet. The text says what.
-    NotBuilt(&'static str),
+    /// Changes the store of one node or of several.
+    Store(StoreRoute),
+    /// Shows or changes a node's identity at ollama.com: for nobody.
+    Blocked(&'static str),
     /// `OPTIONS` of a path with these methods.
     Options(&'static str),
     /// The path exists, the method does not: `Allow`.
@@ -33,6 +36,25 @@ pub(crate) enum Route {
     NotFound,
     /// Another spelling of a path: status and where to.
     Redirect(u16, String),
+}
+
+/// What a caller must be allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Use models, and see which there are.
+    Infer,
+    /// Change what nodes store and have loaded.
+    Manage,
+}
+
+impl Scope {
+    /// The name in the fleet document.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Infer => "infer",
+            Self::Manage => "manage",
+        }
+    }
 }
 
 /// A route that a node answers.
@@ -60,10 +82,54 @@ pub(crate) enum NodeRoute {
     V1Messages,
     /// `/v1/audio/transcriptions`
     V1Transcriptions,
-    /// A read that any node may answer: status, recommendations, web search.
+    /// A read that any node may answer: status, recommendations.
     AnyNode,
+    /// A web search or fetch, which the node passes on to ollama.com.
+    WebTool,
     /// A POST under `/api` or `/v1` that this version does not know: routed by its `model`.
     Unknown,
+}
+
+/// A route that changes what nodes have installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StoreRoute {
+    /// `/api/pull`
+    Pull,
+    /// `/api/push`
+    Push,
+    /// `/api/create`
+    Create,
+    /// `/api/copy`
+    Copy,
+    /// `/api/delete`
+    Delete,
+    /// `/api/blobs/{digest}`, `POST` and `HEAD`
+    Blob,
+}
+
+impl StoreRoute {
+    /// The path, as metrics and access lines show it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Pull => "/api/pull",
+            Self::Push => "/api/push",
+            Self::Create => "/api/create",
+            Self::Copy => "/api/copy",
+            Self::Delete => "/api/delete",
+            Self::Blob => "/api/blobs/{digest}",
+        }
+    }
+
+    /// Whether the answer comes as progress lines where the body says nothing of it.
+    pub(crate) fn streams_by_default(self) -> bool {
+        matches!(self, Self::Pull | Self::Push | Self::Create)
+    }
+
+    /// Whether a second try of what a node may have begun would not be the same
+    /// (ollama-api.md §1, column Retry).
+    pub(crate) fn acts_once(self) -> bool {
+        matches!(self, Self::Create | Self::Delete)
+    }
 }
 
 impl NodeRoute {
@@ -84,6 +150,11 @@ impl NodeRoute {
         )
     }
 
+    /// Whether a model is named in the body.
+    pub(crate) fn names_model(self) -> bool {
+        !matches!(self, Self::AnyNode | Self::WebTool)
+    }
+
     /// Whether the answer comes as a stream where the body says nothing of it.
     pub(crate) fn streams_by_default(self) -> bool {
         matches!(self, Self::Generate | Self::Chat)
@@ -93,13 +164,21 @@ impl NodeRoute {
     pub(crate) fn may_stream(self) -> bool {
         !matches!(
             self,
-            Self::Embed | Self::Embeddings | Self::V1Embeddings | Self::Show | Self::AnyNode
+            Self::Embed
+                | Self::Embeddings
+                | Self::V1Embeddings
+                | Self::Show
+                | Self::AnyNode
+                | Self::WebTool
         )
     }
 
     /// Whether the runner is asked, so that the answer's time says something of it.
     pub(crate) fn infers(self) -> bool {
-        !matches!(self, Self::Show | Self::AnyNode | Self::Unknown)
+        !matches!(
+            self,
+            Self::Show | Self::AnyNode | Self::WebTool | Self::Unknown
+        )
     }
 }
 
@@ -114,10 +193,30 @@ impl Route {
             Self::Models => "/v1/models",
             Self::Model(_) => "/v1/models/{id}",
             Self::Node(route) => route.label(),
-            Self::NotBuilt(path) => path,
+            Self::Store(route) => route.label(),
+            Self::Blocked(path) => path,
             Self::Options(_) | Self::WrongMethod(_) | Self::NotFound | Self::Redirect(..) => {
                 "other"
             }
+        }
+    }
+
+    /// What a caller needs for it; `None`: nothing. A POST below `/api` that this version does not
+    /// know may change a node.
+    pub(crate) fn scope(&self, dialect: Dialect) -> Option<Scope> {
+        match self {
+            Self::Node(NodeRoute::Unknown) if dialect == Dialect::Ollama => Some(Scope::Manage),
+            Self::Tags | Self::Ps | Self::Models | Self::Model(_) | Self::Node(_) => {
+                Some(Scope::Infer)
+            }
+            Self::Store(_) => Some(Scope::Manage),
+            Self::Root
+            | Self::Version
+            | Self::Blocked(_)
+            | Self::Options(_)
+            | Self::WrongMethod(_)
+            | Self::NotFound
+            | Self::Redirect(..) => None,
         }
     }
 
@@ -161,6 +260,7 @@ impl NodeRoute {
             Self::V1Messages => "/v1/messages",
             Self::V1Transcriptions => "/v1/audio/transcriptions",
             Self::AnyNode => "any_node",
+            Self::WebTool => "web_tool",
             Self::Unknown => "unknown",
         }
     }
@@ -178,7 +278,7 @@ fn known(path: &str) -> Option<(&'static str, Route)> {
         "/api/status" | "/api/experimental/model-recommendations" => {
             Some(("GET", Route::Node(N::AnyNode)))
         }
-        "/api/experimental/web_search" | "/api/experimental/web_fetch" => post(N::AnyNode),
+        "/api/experimental/web_search" | "/api/experimental/web_fetch" => post(N::WebTool),
         "/api/generate" => post(N::Generate),
         "/api/chat" => post(N::Chat),
         "/api/embed" => post(N::Embed),
@@ -191,13 +291,13 @@ fn known(path: &str) -> Option<(&'static str, Route)> {
         "/v1/messages" => post(N::V1Messages),
         "/v1/audio/transcriptions" => post(N::V1Transcriptions),
         "/v1/models" => Some(("GET", Route::Models)),
-        "/api/pull" => Some(("POST", Route::NotBuilt("/api/pull"))),
-        "/api/push" => Some(("POST", Route::NotBuilt("/api/push"))),
-        "/api/create" => Some(("POST", Route::NotBuilt("/api/create"))),
-        "/api/copy" => Some(("POST", Route::NotBuilt("/api/copy"))),
-        "/api/delete" => Some(("DELETE", Route::NotBuilt("/api/delete"))),
-        "/api/me" => Some(("POST", Route::NotBuilt("/api/me"))),
-        "/api/signout" => Some(("POST", Route::NotBuilt("/api/signout"))),
+        "/api/pull" => Some(("POST", Route::Store(StoreRoute::Pull))),
+        "/api/push" => Some(("POST", Route::Store(StoreRoute::Push))),
+        "/api/create" => Some(("POST", Route::Store(StoreRoute::Create))),
+        "/api/copy" => Some(("POST", Route::Store(StoreRoute::Copy))),
+        "/api/delete" => Some(("DELETE", Route::Store(StoreRoute::Delete))),
+        "/api/me" => Some(("POST", Route::Blocked("/api/me"))),
+        "/api/signout" => Some(("POST", Route::Blocked("/api/signout"))),
         _ => below(path),
     }
 }
@@ -213,10 +313,10 @@ fn below(path: &str) -> Option<(&'static str, Route)> {
         return (!id.ends_with('/')).then(|| ("GET", Route::Model(id.to_owned())));
     }
     if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/')) {
-        return Some(("HEAD, POST", Route::NotBuilt("/api/blobs/{digest}")));
+        return Some(("HEAD, POST", Route::Store(StoreRoute::Blob)));
     }
     if rest("/api/user/keys/").is_some_and(|key| !key.contains('/')) {
-        return Some(("DELETE", Route::NotBuilt("/api/user/keys/{key}")));
+        return Some(("DELETE", Route::Blocked("/api/user/keys/{key}")));
     }
     None
 }
@@ -256,7 +356,7 @@ fn cleaned(path: &str) -> Option<String> {
 }
 
 /// Percent-decoded; what is no valid escape or UTF-8 stays as it is.
-fn decoded(text: &str) -> Cow<'_, str> {
+pub(super) fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }
@@ -312,8 +412,13 @@ mod tests {
         assert_eq!(route("POST", "/api/chat"), Route::Node(NodeRoute::Chat));
         assert_eq!(
             route("DELETE", "/api/delete"),
-            Route::NotBuilt("/api/delete")
+            Route::Store(StoreRoute::Delete)
         );
+        assert_eq!(
+            route("HEAD", "/api/blobs/sha256:ab"),
+            Route::Store(StoreRoute::Blob)
+        );
+        assert_eq!(route("POST", "/api/me"), Route::Blocked("/api/me"));
     }
 
     #[test]

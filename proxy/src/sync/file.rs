@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aivonx_shared::config::Problems;
-use aivonx_shared::fleet_doc::{Anonymous, FleetDoc};
-use tokio::sync::watch;
+use aivonx_shared::fleet_doc::{FleetDoc, Outside, SeenFile};
 
-use crate::fleet::Fleet;
+use super::members::Members;
 use crate::telemetry::metrics::Metrics;
 
 const EVERY: Duration = Duration::from_millis(250);
@@ -41,37 +40,66 @@ pub fn read(path: &Path) -> Result<FleetDoc, FileError> {
         path: path.to_owned(),
         error,
     })?;
-    FleetDoc::from_yaml(&text).map_err(|problems| FileError::Invalid {
+    FleetDoc::from_yaml_with(&text, &outside(path)).map_err(|problems| FileError::Invalid {
         path: path.to_owned(),
         problems,
     })
 }
 
+fn warn_of_blind_trust(doc: &FleetDoc) {
+    let blind = doc.nodes.iter().filter(|node| node.access.tls.insecure);
+    let names: Vec<_> = blind.map(|node| node.name.as_str()).collect();
+    if !names.is_empty() {
+        tracing::warn!(
+            nodes = names.join(", "),
+            "insecure_tls: any certificate of these nodes is believed"
+        );
+    }
+}
+
+/// What a fleet file may refer to: files beside it, and this process's environment.
+fn outside(path: &Path) -> Outside {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Outside::new(folder, |name| std::env::var(name).ok())
+}
+
+/// The files that a document refers to, as they were when it was read.
+#[derive(Default)]
+struct Referred(Arc<Vec<SeenFile>>);
+
+impl Referred {
+    async fn have_changed(&self) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let files = Arc::clone(&self.0);
+        let look = move || files.iter().any(SeenFile::has_changed);
+        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    }
+}
+
 /// A file that is followed.
 pub(crate) struct FleetFile {
     pub(crate) path: PathBuf,
-    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) members: Arc<Members>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Told after each change that came into force.
-    pub(crate) changed: watch::Sender<u64>,
-    /// Whether clients beyond this machine can connect: then `anonymous: always` must stay.
-    pub(crate) is_exposed: bool,
 }
 
 impl FleetFile {
     /// Takes a document into force.
     pub(crate) fn apply(&self, doc: FleetDoc) {
-        let began = Instant::now();
         let nodes = doc.nodes.len();
-        self.fleet.apply(doc);
-        let revision = self.fleet.load().revision();
-        self.metrics.applied(revision, began.elapsed());
-        self.changed.send_modify(|count| *count += 1);
+        warn_of_blind_trust(&doc);
+        let revision = self.members.apply(doc);
         tracing::info!(fleet.revision = revision, fleet.nodes = nodes, fleet.file = %self.path.display(), "fleet is in force");
     }
 
     /// Follows the file until the process ends; `last` is the text in force.
     pub(crate) async fn follow(&self, mut last: Option<String>) {
+        let mut referred = match &last {
+            Some(text) => self.read(text).await.1,
+            None => Referred::default(),
+        };
         loop {
             tokio::time::sleep(EVERY).await;
             let text = match tokio::fs::read_to_string(&self.path).await {
@@ -83,26 +111,36 @@ impl FleetFile {
                     None
                 }
             };
-            if text == last {
+            if text == last && !referred.have_changed().await {
                 continue;
             }
             if let Some(text) = &text {
-                self.take(text);
+                referred = self.take(text).await;
             }
             last = text;
         }
     }
 
-    fn take(&self, text: &str) {
-        match FleetDoc::from_yaml(text) {
-            Ok(doc) if self.is_exposed && doc.anonymous != Anonymous::Always => {
-                self.refuse(
-                    "anonymous: must stay `always` while the proxy listens beyond loopback",
-                );
-            }
+    /// Reads a text with what it refers to. On a thread of its own: those files may hang.
+    async fn read(&self, text: &str) -> (Result<FleetDoc, String>, Referred) {
+        let (path, text) = (self.path.clone(), text.to_owned());
+        let read = move || {
+            let outside = outside(&path);
+            let doc = FleetDoc::from_yaml_with(&text, &outside);
+            let doc = doc.map_err(|problems| problems.to_string());
+            (doc, Referred(Arc::new(outside.seen())))
+        };
+        let done = tokio::task::spawn_blocking(read).await;
+        done.unwrap_or_else(|error| (Err(error.to_string()), Referred::default()))
+    }
+
+    async fn take(&self, text: &str) -> Referred {
+        let (doc, referred) = self.read(text).await;
+        match doc {
             Ok(doc) => self.apply(doc),
-            Err(problems) => self.refuse(&problems.to_string()),
+            Err(problems) => self.refuse(&problems),
         }
+        referred
     }
 
     fn refuse(&self, why: &str) {

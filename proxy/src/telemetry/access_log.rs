@@ -16,7 +16,8 @@ const PLENTY: usize = 64 << 10;
 /// Otherwise it waits this long for more lines to write at once.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// One access line; fields in this order. No prompt, no key, no address of a person.
+/// One access line; fields in this order. No prompt and no secret; a person only where the holder
+/// of a key names its users.
 #[derive(Debug)]
 pub(crate) struct AccessLine<'a> {
     /// When the request's head had come, RFC 3339 in UTC.
@@ -25,6 +26,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) method: &'a str,
     pub(crate) route: &'static str,
     pub(crate) model: &'a str,
+    /// Written only where the client named one.
+    pub(crate) alias: Option<&'a str>,
     pub(crate) node: &'a str,
     pub(crate) status: u16,
     /// `ok`, `error`, `client_gone`, `broken`, `unfinished`, or a rejection's reason.
@@ -37,6 +40,10 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) bytes_out: u64,
     pub(crate) tokens_prompt: Option<u64>,
     pub(crate) tokens_output: Option<u64>,
+    /// The id of the key or network; empty where there is none.
+    pub(crate) key: &'a str,
+    /// The end user, as the holder of a trusted key names it.
+    pub(crate) user: &'a str,
 }
 
 impl AccessLine<'_> {
@@ -49,6 +56,9 @@ impl AccessLine<'_> {
         json.text(",\"method\":", self.method);
         json.text(",\"route\":", self.route);
         json.text(",\"model\":", self.model);
+        if let Some(alias) = self.alias {
+            json.text(",\"alias\":", alias);
+        }
         json.text(",\"node\":", self.node);
         json.number(",\"status\":", Some(self.status.into()));
         json.text(",\"outcome\":", self.outcome);
@@ -60,6 +70,8 @@ impl AccessLine<'_> {
         json.number(",\"bytes_out\":", Some(self.bytes_out));
         json.number(",\"tokens_prompt\":", self.tokens_prompt);
         json.number(",\"tokens_output\":", self.tokens_output);
+        json.text(",\"key\":", self.key);
+        json.text(",\"user\":", self.user);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -268,6 +280,7 @@ mod tests {
                 method: "POST",
                 route: "/api/chat",
                 model: "m",
+                alias: (status == 404).then_some("small"),
                 node: "n",
                 status,
                 outcome: "ok",
@@ -279,6 +292,8 @@ mod tests {
                 bytes_out: 2,
                 tokens_prompt: None,
                 tokens_output: Some(3),
+                key: "webui",
+                user: "",
             });
         }
         log.flush();
@@ -289,6 +304,7 @@ mod tests {
             .collect();
         assert_eq!(statuses, [200, 404]);
         assert!(text.contains(",\"duration_ms\":1.500,"), "{text}");
+        assert_eq!(text.matches(",\"alias\":\"small\",").count(), 1, "{text}");
         assert!(
             text.starts_with("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":\"a\\\"b\""),
             "{text}"

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use aivonx_shared::fleet_doc::Cloud;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use super::series::{NodeSeries, Series, SeriesCache, SeriesKey};
+use super::series::{KeyCache, KeySeries, NodeSeries, Series, SeriesCache, SeriesKey};
 use crate::fleet::Fleet;
 use crate::upstream::usage::Tokens;
 
@@ -33,18 +34,23 @@ pub(crate) struct Metrics {
     first_byte: HistogramVec,
     inflight: IntGaugeVec,
     tokens: IntCounterVec,
+    key_requests: IntCounterVec,
+    key_tokens: IntCounterVec,
     speed: HistogramVec,
     retries: IntCounterVec,
     rejections: IntCounterVec,
     cold_loads: IntCounterVec,
     node_up: IntGaugeVec,
+    node_signed_in: IntGaugeVec,
     node_slots: IntGaugeVec,
     revision: IntGauge,
     apply_seconds: Gauge,
     apply_failures: IntGauge,
     body_bytes: IntGauge,
     connections: IntGauge,
+    store_jobs: IntGaugeVec,
     series: SeriesCache,
+    key_series: KeyCache,
 }
 
 /// One finished request.
@@ -95,6 +101,16 @@ impl Metrics {
                 "Tokens as the nodes counted them; kind is prompt or output.",
                 &["model", "node", "kind"],
             )?,
+            key_requests: families.counters(
+                "key_requests_total",
+                "Requests by the id of their key or network; `anonymous` for others.",
+                &["key"],
+            )?,
+            key_tokens: families.counters(
+                "key_tokens_total",
+                "Tokens by the id of their key or network; kind is prompt or output.",
+                &["key", "kind"],
+            )?,
             speed: families.histograms(
                 "output_tokens_per_second",
                 "Generated tokens a second of generation.",
@@ -121,6 +137,11 @@ impl Metrics {
                 "1 where the node answers its probes.",
                 &["node"],
             )?,
+            node_signed_in: families.gauges(
+                "node_signed_in",
+                "1 where the node is signed in at ollama.com; only asked where cloud models are allowed.",
+                &["node"],
+            )?,
             node_slots: families.gauges(
                 "node_slots",
                 "Slots of a model on a node, as the fleet document says.",
@@ -140,8 +161,14 @@ impl Metrics {
                 "Bytes of large request bodies held in memory now.",
             )?,
             connections: families.gauge("connections", "Open connections of clients.")?,
+            store_jobs: families.gauges(
+                "store_jobs",
+                "Changes of several nodes' stores that run now, also those whose client has left.",
+                &["route"],
+            )?,
             registry: families.0,
             series: SeriesCache::default(),
+            key_series: KeyCache::default(),
         })
     }
 
@@ -189,6 +216,18 @@ impl Metrics {
         }
     }
 
+    /// Counts a finished request under its caller's id.
+    pub(crate) fn called(&self, key: &str, tokens: Tokens) {
+        let series = self.key_series.get(key, || KeySeries {
+            requests: self.key_requests.with_label_values(&[key]),
+            prompt: self.key_tokens.with_label_values(&[key, "prompt"]),
+            output: self.key_tokens.with_label_values(&[key, "output"]),
+        });
+        series.requests.inc();
+        series.prompt.inc_by(tokens.prompt.unwrap_or(0));
+        series.output.inc_by(tokens.output.unwrap_or(0));
+    }
+
     /// Counts an attempt that goes to another node.
     pub(crate) fn retried(&self, reason: &'static str) {
         self.retries.with_label_values(&[reason]).inc();
@@ -202,6 +241,13 @@ impl Metrics {
     /// Moves with every connection of a client.
     pub(crate) fn connections(&self) -> IntGauge {
         self.connections.clone()
+    }
+
+    /// Counts a change of several stores for as long as it is held.
+    pub(crate) fn store_job(&self, route: &'static str) -> StoreJob {
+        let running = self.store_jobs.with_label_values(&[route]);
+        running.inc();
+        StoreJob(running)
     }
 
     /// A document came into force.
@@ -221,6 +267,7 @@ impl Metrics {
         self.body_bytes.set(body_bytes.cast_signed());
         self.inflight.reset();
         self.node_up.reset();
+        self.node_signed_in.reset();
         self.node_slots.reset();
         let snapshot = fleet.load_full();
         for node in snapshot.nodes() {
@@ -231,6 +278,11 @@ impl Metrics {
             self.node_up
                 .with_label_values(&[name])
                 .set(i64::from(node.state().health.is_up()));
+            if snapshot.cloud() == Cloud::Allow {
+                self.node_signed_in
+                    .with_label_values(&[name])
+                    .set(i64::from(node.state().signed_in()));
+            }
         }
         for (_, entry) in snapshot.models() {
             for holder in &entry.holders {
@@ -241,6 +293,15 @@ impl Metrics {
             }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// One change of several stores that runs.
+pub(crate) struct StoreJob(IntGauge);
+
+impl Drop for StoreJob {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -38,6 +38,28 @@ pub(super) struct NodeSeries {
     pub(super) cold_loads: IntCounter,
 }
 
+/// The series of one caller.
+pub(super) struct KeySeries {
+    pub(super) requests: IntCounter,
+    pub(super) prompt: IntCounter,
+    pub(super) output: IntCounter,
+}
+
+/// Series by the caller's id; ids come from the fleet document, so there are few.
+#[derive(Default)]
+pub(super) struct KeyCache(RwLock<HashMap<Box<str>, Arc<KeySeries>>>);
+
+impl KeyCache {
+    /// The series of `key`, made by `make` when it is met first.
+    pub(super) fn get(&self, key: &str, make: impl FnOnce() -> KeySeries) -> Arc<KeySeries> {
+        if let Some(series) = self.0.read().get(key) {
+            return Arc::clone(series);
+        }
+        let mut all = self.0.write();
+        Arc::clone(all.entry(key.into()).or_insert_with(|| Arc::new(make())))
+    }
+}
+
 /// Series by key.
 #[derive(Default)]
 pub(super) struct SeriesCache(RwLock<HashMap<SeriesKey, Arc<Series>>>);

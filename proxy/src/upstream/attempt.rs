@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use crate::fleet::access::Grant;
 use crate::fleet::waiting::{Interrupt, Why};
 
 /// An attempt that is with a node.
@@ -14,9 +15,12 @@ pub(crate) struct Attempt {
     first_byte: Duration,
     idle: Duration,
     has_byte: AtomicBool,
-    /// When the last byte came, milliseconds after `began`.
+    /// When the last byte came, milliseconds after `began`; before the first, when a piece of a
+    /// long body went out.
     last_byte: AtomicU64,
     why: AtomicU8,
+    /// What the caller's request rests on, where that may be taken away.
+    grant: Option<Arc<Grant>>,
 }
 
 impl Attempt {
@@ -30,7 +34,14 @@ impl Attempt {
             has_byte: AtomicBool::new(false),
             last_byte: AtomicU64::new(0),
             why: AtomicU8::new(0),
+            grant: None,
         }
+    }
+
+    /// Ends with its caller's grant.
+    pub(crate) fn granted(mut self, grant: Option<Arc<Grant>>) -> Self {
+        self.grant = grant;
+        self
     }
 
     /// A byte of the answer came.
@@ -40,13 +51,20 @@ impl Attempt {
         self.has_byte.store(true, Ordering::Release);
     }
 
+    /// A piece of a long body is on its way to the node: the wait for its answer begins anew.
+    pub(crate) fn sent_piece(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.began).as_millis() as u64;
+        self.last_byte.store(after, Ordering::Relaxed);
+    }
+
     /// Why it was ended from outside, if it was.
     pub(crate) fn why(&self) -> Option<Why> {
         match self.why.load(Ordering::Acquire) {
             0 => None,
             1 => Some(Why::NodeDown),
             2 => Some(Why::FirstByte),
-            _ => Some(Why::Idle),
+            3 => Some(Why::Idle),
+            _ => Some(Why::Revoked),
         }
     }
 }
@@ -57,12 +75,17 @@ impl Interrupt for Attempt {
     }
 
     fn overdue(&self, now: Instant) -> Option<Why> {
-        let age = now.saturating_duration_since(self.began);
+        if self.grant.as_ref().is_some_and(|grant| grant.is_revoked()) {
+            return Some(Why::Revoked);
+        }
+        let last = Duration::from_millis(self.last_byte.load(Ordering::Relaxed));
+        let silent = now
+            .saturating_duration_since(self.began)
+            .saturating_sub(last);
         if self.waits() {
-            (age > self.first_byte).then_some(Why::FirstByte)
+            (silent > self.first_byte).then_some(Why::FirstByte)
         } else {
-            let last = Duration::from_millis(self.last_byte.load(Ordering::Relaxed));
-            (age.saturating_sub(last) > self.idle).then_some(Why::Idle)
+            (silent > self.idle).then_some(Why::Idle)
         }
     }
 
@@ -79,6 +102,15 @@ impl Interrupt for Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_is_still_on_its_way_is_no_silence() {
+        let attempt = Attempt::new(Arc::default(), Duration::from_secs(10), Duration::MAX);
+        let at = |after| attempt.began + Duration::from_secs(after);
+        attempt.sent_piece(at(3600));
+        assert_eq!(attempt.overdue(at(3609)), None);
+        assert_eq!(attempt.overdue(at(3611)), Some(Why::FirstByte));
+    }
 
     #[test]
     fn each_phase_has_its_own_patience() {

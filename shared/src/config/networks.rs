@@ -1,4 +1,4 @@
-//! Lists of networks, as `10.0.0.0/8`; an address alone is a network of one.
+//! Networks of clients: `10.0.0.0/8`, `fd00::/8`; a bare address is a network of one.
 
 use std::net::IpAddr;
 
@@ -8,25 +8,38 @@ use super::Reader;
 
 /// The networks of the list at `key`; empty where it is absent.
 pub(crate) fn networks(at: &Reader<'_>, key: &'static str) -> Vec<IpNet> {
-    let texts = at.get::<Vec<String>>(key).unwrap_or_default();
-    let read = |text: &String| {
-        let network = network(text);
-        if network.is_none() {
-            at.complain(
-                key,
-                &format!("`{text}` is no network: write one as 10.0.0.0/8, or an address"),
-            );
-        }
-        network
-    };
-    texts.iter().filter_map(read).collect()
+    let texts: Vec<String> = at.or(key, Vec::new());
+    texts
+        .iter()
+        .filter_map(|text| {
+            let network = network(text);
+            if network.is_none() {
+                at.complain(key, &not_a_network(text));
+            }
+            network
+        })
+        .collect()
 }
 
-fn network(text: &str) -> Option<IpNet> {
+/// The network of a text. IPv4 within IPv6 is IPv4, as clients' addresses are held against it.
+pub(crate) fn network(text: &str) -> Option<IpNet> {
     let text = text.trim();
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .ok()?;
+    match network {
+        IpNet::V6(v6) => Some(match (v6.addr().to_ipv4_mapped(), v6.prefix_len()) {
+            (Some(v4), length @ 96..) => IpNet::new(IpAddr::V4(v4), length - 96).ok()?.trunc(),
+            _ => network.trunc(),
+        }),
+        IpNet::V4(_) => Some(network.trunc()),
+    }
+}
+
+/// What to write instead.
+pub(crate) fn not_a_network(text: &str) -> String {
+    format!("`{text}` is no network; write it as 10.0.0.0/8 or fd00::/8, or an address")
 }
 
 #[cfg(test)]
@@ -34,11 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_alone_is_a_network_of_one() {
-        assert_eq!(network("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
-        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
-        assert_eq!(network("10.0.0.0/8").unwrap().prefix_len(), 8);
-        for wrong in ["", "10.0.0.0/33", "gpu-1", "10.0.0"] {
+    fn networks_and_bare_addresses_are_read() {
+        let shown = |text| network(text).map(|network| network.to_string());
+        assert_eq!(shown("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(shown(" ::1 ").as_deref(), Some("::1/128"));
+        assert_eq!(shown("::ffff:10.0.0.0/104").as_deref(), Some("10.0.0.0/8"));
+        for wrong in ["", "10.0.0.0/33", "10.0.0", "example.net", "10.0.0.0/8/8"] {
             assert_eq!(network(wrong), None, "{wrong}");
         }
     }

@@ -8,9 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_yaml::Value;
 
-use super::networks::networks;
 use super::units::{Size, Span};
-use super::{EdgeConfig, Lines, Overrides, Problems, Reader, edge, parse_yaml};
+use super::{EdgeConfig, Lines, Overrides, Problems, Reader, edge, networks, parse_yaml};
 
 /// A validated data-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,10 +18,12 @@ pub struct ProxyConfig {
     pub listen: ListenConfig,
     /// How clients are met.
     pub edge: EdgeConfig,
-    /// Peers that speak for others: proxies and load balancers of the house.
+    /// Whose word on a client's address counts.
     pub trusted_proxies: Vec<IpNet>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
+    /// A file in the shape of `/etc/hosts` that is asked for the nodes' names first.
+    pub hosts_file: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
     pub threads: usize,
     /// How long each phase of a request may last.
@@ -166,6 +167,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         edge: edge::read(proxy),
         trusted_proxies: networks(proxy, "trusted_proxies"),
         fleet: proxy.get("fleet"),
+        hosts_file: proxy.get("hosts_file"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
         body: read_body(&proxy.section("body")),

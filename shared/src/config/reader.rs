@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
 use super::Lines;
+use crate::fleet_doc::Outside;
 
 /// One thing that is wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub(crate) struct Reader<'a> {
     path: String,
     asked: RefCell<HashSet<&'static str>>,
     problems: Rc<RefCell<Vec<Problem>>>,
+    /// Where values that the document only names are fetched from; `None` leaves them unread.
+    outside: Option<&'a Outside>,
 }
 
 impl<'a> Reader<'a> {
@@ -84,11 +87,23 @@ impl<'a> Reader<'a> {
             path,
             asked: RefCell::default(),
             problems,
+            outside: None,
         };
         if map.is_none() && !value.is_null() {
             reader.complain_here(&format!("must be a mapping of keys, not {}", kind(value)));
         }
         reader
+    }
+
+    /// The same with what the document may refer to.
+    pub(crate) fn with_outside(mut self, outside: Option<&'a Outside>) -> Self {
+        self.outside = outside;
+        self
+    }
+
+    /// What the document may refer to, where that is to be read.
+    pub(crate) fn outside(&self) -> Option<&'a Outside> {
+        self.outside
     }
 
     fn child_path(&self, key: &str) -> String {
@@ -148,7 +163,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn section(&self, key: &'static str) -> Reader<'a> {
         static NOTHING: Value = Value::Null;
         let value = self.raw(key).unwrap_or(&NOTHING);
-        Self::at(value, self.child_path(key), Rc::clone(&self.problems))
+        Self::at(value, self.child_path(key), Rc::clone(&self.problems)).with_outside(self.outside)
     }
 
     /// The mappings of the list at `key`.
@@ -166,6 +181,7 @@ impl<'a> Reader<'a> {
             .enumerate()
             .map(|(index, item)| {
                 Self::at(item, format!("{path}[{index}]"), Rc::clone(&self.problems))
+                    .with_outside(self.outside)
             })
             .collect()
     }
@@ -182,6 +198,8 @@ impl<'a> Reader<'a> {
             if !asked.contains(name) {
                 let mut known: Vec<_> = asked.iter().copied().collect();
                 known.sort_unstable();
+                // `token:secret` without a space is one key: what follows the colon is not repeated
+                let name = name.split(':').next().unwrap_or_default();
                 self.complain(
                     name,
                     &format!("unknown key; known here: {}", known.join(", ")),

@@ -102,7 +102,8 @@ fn split_port(authority: &str, default: u16) -> Result<(&str, u16), UrlError> {
     }
 }
 
-fn is_host(host: &str) -> bool {
+/// Whether a text may be a host: a name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[') {
         return inner
             .strip_suffix(']')

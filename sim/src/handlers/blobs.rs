@@ -23,6 +23,9 @@ pub(super) async fn put(
     if node.store.lock().has_blob(&expected) {
         return empty(reply, 200).await;
     }
+    if is_full(node, request.body_len) {
+        return fail(reply, &no_space(node, &expected)).await;
+    }
     let got = &request.body_sha256;
     if *got != expected {
         let text = format!(
@@ -34,6 +37,18 @@ pub(super) async fn put(
     }
     node.store.lock().put_blob(&expected, request.body_len);
     empty(reply, 201).await
+}
+
+/// Whether so many bytes more do not fit on the disk.
+pub(super) fn is_full(node: &Node, more: u64) -> bool {
+    node.store.lock().bytes().saturating_add(more) > node.spec.disk
+}
+
+/// What Go says of a write to a full disk.
+pub(super) fn no_space(node: &Node, digest: &str) -> ApiError {
+    let dir = &node.spec.models_dir;
+    let text = format!("write {dir}/blobs/sha256-{digest}-partial: no space left on device");
+    ApiError::new(500, text)
 }
 
 /// `HEAD /api/blobs/:digest`

@@ -1,18 +1,47 @@
-//! The node's own account at ollama.com, which a simulated node does not have.
+//! The node's own account at ollama.com, as far as a simulated node has one.
 
 use serde_json::json;
 
 use crate::answer::{ApiError, Dialect, send_error, send_json};
+use crate::cloud::{Account, admit};
 use crate::http::reply::{Reply, Written};
 use crate::node::Node;
 
 /// `POST /api/me`
-pub(super) async fn me(reply: &mut Reply<'_>) -> Written {
-    send_json(reply, 503, &json!({"error": "account unavailable"})).await
+pub(super) async fn me(node: &Node, reply: &mut Reply<'_>) -> Written {
+    let account = *node.account.lock();
+    match account {
+        Account::Unreachable => {
+            send_json(reply, 503, &json!({"error": "account unavailable"})).await
+        }
+        Account::SignedOut => {
+            let error = ApiError::new(401, "unauthorized");
+            send_error(reply, Dialect::Native, &error, 0).await
+        }
+        Account::SignedIn => {
+            let user = json!({
+                "id": "00000000-0000-0000-0000-000000000001",
+                "email": "sim@example.com",
+                "name": "sim",
+                "plan": "free",
+            });
+            send_json(reply, 200, &user).await
+        }
+    }
 }
 
 /// `POST /api/signout` and its old alias
-pub(super) async fn signout(reply: &mut Reply<'_>) -> Written {
+pub(super) async fn signout(node: &Node, reply: &mut Reply<'_>) -> Written {
+    let was = std::mem::replace(
+        &mut *node.account.lock(),
+        match node.spec.account {
+            Account::Unreachable => Account::Unreachable,
+            Account::SignedOut | Account::SignedIn => Account::SignedOut,
+        },
+    );
+    if was == Account::SignedIn {
+        return send_json(reply, 200, &serde_json::Value::Null).await;
+    }
     send_json(
         reply,
         500,
@@ -21,12 +50,14 @@ pub(super) async fn signout(reply: &mut Reply<'_>) -> Written {
     .await
 }
 
-/// `POST /api/experimental/web_search` and `web_fetch`, which ollama.com would answer.
+/// `POST /api/experimental/web_search` and `web_fetch`, which ollama.com answers.
 pub(super) async fn web_tool(node: &Node, tool: &str, reply: &mut Reply<'_>) -> Written {
-    let stamp = node.clock.wall().timestamp();
-    let server = &node.spec.name_server;
-    let text = format!(
-        "Post \"https://ollama.com:443/api/{tool}?ts={stamp}\": dial tcp: lookup ollama.com on {server}: no such host"
-    );
-    send_error(reply, Dialect::Native, &ApiError::new(502, text), 0).await
+    match admit(node, &format!("/api/{tool}")) {
+        Ok(()) if tool == "web_search" => send_json(reply, 200, &json!({"results": []})).await,
+        Ok(()) => {
+            let page = json!({"title": "a page", "content": "of words", "links": []});
+            send_json(reply, 200, &page).await
+        }
+        Err(error) => send_error(reply, Dialect::Native, &error, 0).await,
+    }
 }

@@ -36,6 +36,7 @@ pub(super) async fn answer(
     let line = Line {
         node,
         model: quote(&ask.model),
+        remote: remote_fields(model),
         shape,
     };
     match infer::start(node, model, runner, ask).await {
@@ -111,13 +112,26 @@ struct Line<'a> {
     node: &'a Node,
     /// As JSON.
     model: String,
+    /// Where a stub's model ran, as fields; empty for others.
+    remote: String,
     shape: Shape,
+}
+
+fn remote_fields(model: &Installed) -> String {
+    let remote = model.spec.remote.as_ref();
+    remote
+        .filter(|remote| !remote.model.is_empty())
+        .map_or_else(String::new, |remote| {
+            let (model, host) = (quote(&remote.model), quote(&remote.host));
+            format!(",\"remote_model\":{model},\"remote_host\":{host}")
+        })
 }
 
 impl Line<'_> {
     fn begin(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"model\":");
         out.extend_from_slice(self.model.as_bytes());
+        out.extend_from_slice(self.remote.as_bytes());
         out.extend_from_slice(b",\"created_at\":\"");
         push_rfc3339(out, self.node.clock.wall());
         out.extend_from_slice(b"\",");

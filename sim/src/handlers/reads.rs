@@ -40,7 +40,7 @@ fn tag(model: &Installed) -> Value {
     if spec.details.embedding_length > 0 {
         details["embedding_length"] = spec.details.embedding_length.into();
     }
-    json!({
+    let mut tag = json!({
         "name": model.name.display(),
         "model": model.name.display(),
         "modified_at": rfc3339(model.modified_at),
@@ -48,7 +48,12 @@ fn tag(model: &Installed) -> Value {
         "digest": spec.digest,
         "details": details,
         "capabilities": spec.listed_capabilities.as_ref().unwrap_or(&spec.capabilities),
-    })
+    });
+    if let Some(remote) = &spec.remote {
+        tag["remote_model"] = remote.model.as_str().into();
+        tag["remote_host"] = remote.host.as_str().into();
+    }
+    tag
 }
 
 /// `details` as every route shows it.

@@ -120,7 +120,9 @@ pub(super) async fn fetch(
         )));
     };
     for layer in &model.layers {
-        download(node, layer, progress).await?;
+        if let Err(e) = download(node, layer, progress).await? {
+            return Ok(Err(e));
+        }
     }
     progress.status("verifying sha256 digest").await?;
     let bytes: u64 = model.layers.iter().map(|l| l.size).sum();
@@ -161,7 +163,11 @@ fn offered(node: &Node, name: &ModelName) -> Result<ModelSpec, ApiError> {
     })
 }
 
-async fn download(node: &Arc<Node>, layer: &Layer, progress: &mut Progress<'_, '_>) -> Written {
+async fn download(
+    node: &Arc<Node>,
+    layer: &Layer,
+    progress: &mut Progress<'_, '_>,
+) -> Result<Result<(), ApiError>, crate::http::reply::Stop> {
     let line = |completed: u64| {
         let short: String = layer.digest.chars().take(12).collect();
         let mut line = json!({
@@ -175,11 +181,14 @@ async fn download(node: &Arc<Node>, layer: &Layer, progress: &mut Progress<'_, '
         line
     };
     if node.store.lock().has_blob(&layer.digest) {
-        return progress.line(&line(layer.size)).await;
+        return progress.line(&line(layer.size)).await.map(Ok);
     }
     let watch = Watch::join(node, &layer.digest, layer.size);
     loop {
         let (completed, total) = watch.progress();
+        if blobs::is_full(node, completed) {
+            return Ok(Err(blobs::no_space(node, &layer.digest)));
+        }
         if completed >= total {
             break;
         }
@@ -191,7 +200,7 @@ async fn download(node: &Arc<Node>, layer: &Layer, progress: &mut Progress<'_, '
     }
     drop(watch); // as recorded, no line says that a layer is complete
     node.store.lock().put_blob(&layer.digest, layer.size);
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// `POST /api/push`

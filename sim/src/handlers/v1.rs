@@ -34,7 +34,7 @@ pub(super) enum Failure {
 
 impl Failure {
     fn beneath(error: ApiError) -> Self {
-        if error.status == 502 {
+        if matches!(error.status, 401 | 502) {
             Self::Cloud(error)
         } else {
             Self::Beneath(error)

@@ -144,6 +144,21 @@ impl RunnerRef {
         }
     }
 
+    /// A runner at ollama.com: no load, no queue, and nothing of it in this node's memory.
+    pub(crate) fn elsewhere(demand: &Demand) -> Self {
+        let limits = Limits {
+            num_parallel: 1,
+            max_queue: 0,
+            max_loaded: 1,
+            memory: u64::MAX,
+            keep_alive: KeepAlive::Forever,
+        };
+        Self {
+            runner: Arc::new(Runner::new(demand, &limits)),
+            sched: Weak::new(),
+        }
+    }
+
     /// The context of one slot in tokens.
     pub(crate) fn num_ctx(&self) -> u64 {
         self.runner.load.num_ctx

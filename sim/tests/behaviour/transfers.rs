@@ -196,3 +196,32 @@ async fn a_push_tells_its_layers() {
             && pushed.body().ends_with("{\"status\":\"success\"}\n")
     );
 }
+
+#[tokio::test]
+async fn a_full_disk_ends_a_pull_and_a_blob_in_the_words_of_the_system() {
+    let registry = RegistrySpec::serving([ModelSpec::new("moa").size(GIGABYTE).extra_layers(20)]);
+    let node = SimNode::start(NodeSpec::new().registry(registry).disk(GIGABYTE / 2))
+        .await
+        .unwrap();
+    let pull = post(
+        node.addr(),
+        "/api/pull",
+        r#"{"model":"moa","stream":false}"#,
+    )
+    .await;
+    assert_eq!(pull.status(), 500);
+    assert!(pull.body().contains("no space left on device"));
+    assert!(node.installed().is_empty());
+}
+
+#[tokio::test]
+async fn a_model_may_have_very_many_layers() {
+    let registry = RegistrySpec::serving([ModelSpec::new("moa").size(GIGABYTE).extra_layers(300)]);
+    let node = SimNode::start(NodeSpec::new().registry(registry))
+        .await
+        .unwrap();
+    let pull = post(node.addr(), "/api/pull", r#"{"model":"moa"}"#).await;
+    assert!(pull.body().ends_with("{\"status\":\"success\"}\n"));
+    let tags = get(node.addr(), "/api/tags").await.json();
+    assert_eq!(tags["models"][0]["size"], GIGABYTE);
+}

@@ -88,6 +88,7 @@ fn answer(file: &str, name: &str) -> Value {
 pub(crate) fn node() -> NodeSpec {
     let mut node = NodeSpec::new().version("0.0.0");
     node.vram = false;
+    node.blobs.push(b"hello blob".to_vec()); // it lay there from an earlier run
     let recommended = answer("reads", "read-get-api-experimental-model-recommendations");
     node.recommendations = recommended["recommendations"].clone();
     let show = answer("native", "show");

@@ -66,6 +66,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable that is no key of the configuration.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Does not wait for the first round of probes.
     pub(crate) fn not_ready(mut self) -> Self {
         self.wait_ready = false;
@@ -88,6 +94,13 @@ pub(crate) fn fleet_yaml(nodes: &[&SimNode], each: &str, document: &str) -> Stri
         .map(|(index, node)| format!("  - {{name: n{index}, url: \"{}\"{each}}}\n", node.url()))
         .collect();
     format!("{document}\nnodes:\n{list}")
+}
+
+/// Replaces a file whole: nobody ever reads half of it.
+pub(crate) fn replace(path: &std::path::Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
 }
 
 /// A running aivonx.
@@ -252,9 +265,13 @@ impl Aivonx {
 
     /// Replaces the fleet file, as an editor would: whole.
     pub(crate) fn write_fleet(&self, yaml: &str) {
-        let new = self.folder.path().join("fleet.new");
-        std::fs::write(&new, yaml).unwrap();
-        std::fs::rename(new, self.folder.path().join("fleet.yaml")).unwrap();
+        replace(&self.folder.path().join("fleet.yaml"), yaml);
+    }
+
+    /// Every access line so far, as text.
+    pub(crate) fn access_lines(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// Sends a signal.

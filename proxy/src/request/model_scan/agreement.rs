@@ -2,7 +2,7 @@
 //! the tests and the fuzz target, and in neither's release build.
 
 use super::reference::{Fields, Text, Verdict, decode};
-use super::{Field, Found, ModelScan, Outcome, Root};
+use super::{Field, Found, Given, ModelScan, Outcome, Root};
 
 /// The longest text that the scanner keeps.
 pub(super) const LONGEST: usize = 4096;
@@ -71,6 +71,12 @@ fn expected(fields: Fields) -> Found {
         name: field(fields.name),
         stream: fields.stream,
         include_usage: fields.include_usage,
+        given: Given {
+            model: fields.given[0],
+            keep_alive: fields.given[1],
+            tools: fields.given[2],
+        },
+        model_at: None,
         end: Some(fields.end as u64),
     }
 }

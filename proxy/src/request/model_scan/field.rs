@@ -73,6 +73,46 @@ pub struct Found {
     pub stream: Option<bool>,
     /// `stream_options.include_usage` of the `/v1` routes, likewise.
     pub include_usage: Option<bool>,
+    /// How often some keys of the root were there: whether there is something to look for.
+    pub given: Given,
+    /// Where the value of a form's `model` stands in the body. Of JSON `request/members` says it.
+    pub model_at: Option<(u64, u64)>,
     /// The length of the body up to the end of its first value; what follows is ignored.
     pub end: Option<u64>,
+}
+
+/// How often keys of the root object were there, whatever their values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// `model`
+    pub model: u32,
+    /// `keep_alive` of the native routes.
+    pub keep_alive: u32,
+    /// `tools`
+    pub tools: u32,
+}
+
+impl Found {
+    /// Nothing, as before the first byte.
+    pub(super) fn nothing() -> Self {
+        Self {
+            outcome: Outcome::Incomplete,
+            root: Root::None,
+            model: Field::Absent,
+            name: Field::Absent,
+            stream: None,
+            include_usage: None,
+            given: Given::default(),
+            model_at: None,
+            end: None,
+        }
+    }
+
+    /// What is known of a body that only a node can read.
+    pub(crate) fn unjudged() -> Self {
+        Self {
+            outcome: Outcome::Broken,
+            ..Self::nothing()
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::field::{Field, Found, Outcome, Root};
 use super::nesting::Nesting;
 use super::skip;
-use super::text::{key_is, unquote};
+use super::text::{key_is, unquote, which};
 
 /// The longest text kept, as written; six times the longest valid name.
 const MAX_TEXT: usize = 4096;
@@ -56,6 +56,16 @@ enum Word {
     Null,
 }
 
+/// Keys of the root that are told apart.
+const ROOT_KEYS: [&str; 6] = [
+    "model",
+    "name",
+    "stream",
+    "stream_options",
+    "keep_alive",
+    "tools",
+];
+
 /// The field that the value under way belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Target {
@@ -107,15 +117,7 @@ impl JsonScan {
             kept: Vec::new(),
             overflow: false,
             seen: 0,
-            found: Found {
-                outcome: Outcome::Incomplete,
-                root: Root::None,
-                model: Field::Absent,
-                name: Field::Absent,
-                stream: None,
-                include_usage: None,
-                end: None,
-            },
+            found: Found::nothing(),
         }
     }
 
@@ -290,7 +292,7 @@ impl JsonScan {
 
     fn end_text(&mut self) {
         if self.in_key {
-            self.target = self.target_of_key();
+            self.target = self.key_ended();
             self.state = State::Colon;
             return;
         }
@@ -310,18 +312,30 @@ impl JsonScan {
         self.value_ended();
     }
 
-    fn target_of_key(&self) -> Target {
-        let is = |name| key_is(&self.kept, name);
-        match self.keep {
-            Keep::Key if self.overflow => Target::None,
-            Keep::Key if self.nesting.depth() == 2 && is("include_usage") => Target::IncludeUsage,
-            Keep::Key if self.nesting.depth() == 2 => Target::None,
-            Keep::Key if is("model") => Target::Model,
-            Keep::Key if is("name") => Target::Name,
-            Keep::Key if is("stream") => Target::Stream,
-            Keep::Key if is("stream_options") => Target::Options,
-            _ => Target::None,
+    /// Which field the key that ended names.
+    fn key_ended(&mut self) -> Target {
+        if self.keep != Keep::Key || self.overflow {
+            return Target::None;
         }
+        if self.nesting.depth() == 2 {
+            return if key_is(&self.kept, "include_usage") {
+                Target::IncludeUsage
+            } else {
+                Target::None
+            };
+        }
+        let given = &mut self.found.given;
+        let (count, target) = match which(&self.kept, &ROOT_KEYS) {
+            Some(0) => (&mut given.model, Target::Model),
+            Some(1) => return Target::Name,
+            Some(2) => return Target::Stream,
+            Some(3) => return Target::Options,
+            Some(4) => (&mut given.keep_alive, Target::None),
+            Some(5) => (&mut given.tools, Target::None),
+            _ => return Target::None,
+        };
+        *count = count.saturating_add(1);
+        target
     }
 
     /// So many letters of a literal were right.

@@ -61,6 +61,8 @@ pub(super) struct MultipartScan {
     line: Vec<u8>,
     part: Part,
     value: Vec<u8>,
+    /// Where the content of the part began.
+    value_at: u64,
     overflow: bool,
     seen: u64,
     found: Found,
@@ -84,16 +86,13 @@ impl MultipartScan {
             line: Vec::new(),
             part: Part::Other,
             value: Vec::new(),
+            value_at: 0,
             overflow: false,
             seen: 0,
             found: Found {
                 outcome,
                 root: Root::Object,
-                model: Field::Absent,
-                name: Field::Absent,
-                stream: None,
-                include_usage: None,
-                end: None,
+                ..Found::nothing()
             },
         }
     }
@@ -217,6 +216,7 @@ impl MultipartScan {
             _ => Part::Other, // the first one counted
         };
         self.value.clear();
+        self.value_at = self.seen + 1; // behind the byte at hand
         self.overflow = false;
         self.assumed = self.line_end;
         self.state = State::Content(self.line_end);
@@ -287,6 +287,10 @@ impl MultipartScan {
         };
         if self.part != Part::Other {
             self.found.model = value;
+        }
+        if matches!(self.found.model, Field::Text(_)) && self.part == Part::Model {
+            let end = self.value_at + self.value.len() as u64;
+            self.found.model_at = Some((self.value_at, end));
         }
         self.line = [self.dashes(), more].concat();
         self.state = State::Line;

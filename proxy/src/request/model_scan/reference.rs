@@ -28,6 +28,8 @@ pub(super) struct Fields {
     pub(super) stream: Option<bool>,
     /// `stream_options.include_usage`.
     pub(super) include_usage: Option<bool>,
+    /// How often `model`, `keep_alive` and `tools` were there.
+    pub(super) given: [u32; 3],
 }
 
 /// A field of Go's type `string`.
@@ -57,6 +59,7 @@ pub(super) fn decode(document: &[u8]) -> Verdict {
         name: Text::Unset,
         stream: None,
         include_usage: None,
+        given: [0; 3],
     };
     match value {
         Json::Null => fields.object = Some(false),
@@ -83,6 +86,10 @@ enum Json {
 
 impl Fields {
     fn set(&mut self, (key, value): &(String, Json)) {
+        let counted = ["model", "keep_alive", "tools"];
+        if let Some(index) = counted.iter().position(|name| fold(key) == *name) {
+            self.given[index] += 1;
+        }
         match (fold(key).as_str(), value) {
             ("model", value) => self.model.set(value),
             ("name", value) => self.name.set(value),

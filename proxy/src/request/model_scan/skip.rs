@@ -9,7 +9,7 @@ const HIGHS: u64 = ONES << 7;
 
 /// How many bytes at the start are plain string content: no quote, no backslash, no control
 /// character (Go's `stateInString`).
-pub(super) fn plain(text: &[u8]) -> usize {
+pub(crate) fn plain(text: &[u8]) -> usize {
     // Most strings, and most runs between two escapes, end within the first words.
     let mut at = 0;
     while at < BLOCK {

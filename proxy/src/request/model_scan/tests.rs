@@ -9,4 +9,4 @@ mod recordings;
 
 use super::agreement::{LONGEST, assert_agrees, run, scan};
 use super::reference::{self, Text, Verdict};
-use super::{Field, Found, ModelScan, Outcome, Root};
+use super::{Field, Found, Given, ModelScan, Outcome, Root};

@@ -4,11 +4,21 @@
 ///
 /// Go folds by Unicode's simple folding (`foldName` in `encoding/json`); besides the ASCII
 /// capitals only `ſ` and the Kelvin sign fold to a letter of ASCII.
-pub(super) fn key_is(raw: &[u8], name: &str) -> bool {
+pub(crate) fn key_is(raw: &[u8], name: &str) -> bool {
     if raw.is_ascii() && !raw.contains(&b'\\') {
         return raw.eq_ignore_ascii_case(name.as_bytes());
     }
     unquote(raw).chars().map(fold).eq(name.chars())
+}
+
+/// Which of these fields a key names, as [`key_is`].
+pub(super) fn which(raw: &[u8], names: &[&str]) -> Option<usize> {
+    if raw.is_ascii() && !raw.contains(&b'\\') {
+        let is = |name: &&str| raw.eq_ignore_ascii_case(name.as_bytes());
+        return names.iter().position(is);
+    }
+    let key: String = unquote(raw).chars().map(fold).collect();
+    names.iter().position(|name| key == *name)
 }
 
 fn fold(letter: char) -> char {
@@ -21,7 +31,7 @@ fn fold(letter: char) -> char {
 
 /// Decodes what stood between two quotes and was found valid (Go's `unquote`): a lone surrogate
 /// becomes U+FFFD, and so does each byte that is not UTF-8.
-pub(super) fn unquote(raw: &[u8]) -> String {
+pub(crate) fn unquote(raw: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {

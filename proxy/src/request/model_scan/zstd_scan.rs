@@ -104,6 +104,29 @@ impl ZstdScan {
     }
 }
 
+/// Decodes the first `length` bytes of a compressed body, within the limits above. `None` where it
+/// does not hold as many.
+pub fn decode_zstd(body: &[u8], length: u64) -> Option<Vec<u8>> {
+    let length = usize::try_from(length.min(ZSTD_MAX_DECODED)).ok()?;
+    let mut decoder = Decoder::new().ok()?;
+    decoder
+        .set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
+        .ok()?;
+    let mut plain = vec![0; length];
+    let mut input = InBuffer::around(body);
+    let mut done = 0;
+    while done < length {
+        let (before, read) = (done, input.pos());
+        let mut output = OutBuffer::around(&mut plain[done..]);
+        decoder.run(&mut input, &mut output).ok()?;
+        done += output.pos();
+        if done == before && input.pos() == read {
+            return None;
+        }
+    }
+    Some(plain)
+}
+
 impl std::fmt::Debug for ZstdScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ZstdScan")

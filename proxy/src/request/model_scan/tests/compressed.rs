@@ -3,7 +3,7 @@
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
-use super::super::{ZSTD_MAX_DECODED, ZstdFault, ZstdScan};
+use super::super::{ZSTD_MAX_DECODED, ZstdFault, ZstdScan, decode_zstd};
 use super::*;
 
 fn compress(text: &[u8]) -> Vec<u8> {
@@ -98,4 +98,16 @@ fn nothing_is_decoded_after_the_first_value() {
     scan.feed(b"no zstd at all");
     assert_eq!(scan.fault(), None);
     assert_eq!(scan.finish().unwrap().model, Field::Text("tiny".into()));
+}
+
+#[test]
+fn what_was_scanned_can_be_decoded() {
+    let document = padded(300_000);
+    let body = [compress(&document[..1000]), compress(&document[1000..])].concat();
+    let end = feed(&body, body.len()).unwrap().end.unwrap();
+    assert_eq!(decode_zstd(&body, end).as_deref(), Some(&document[..]));
+    assert_eq!(decode_zstd(&body, 20).as_deref(), Some(&document[..20]));
+    assert_eq!(decode_zstd(&body, end + 1), None);
+    assert_eq!(decode_zstd(b"no zstd", 1), None);
+    assert_eq!(decode_zstd(b"", 0).as_deref(), Some(&b""[..]));
 }

@@ -74,6 +74,8 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
         "stream",
         "stream_options",
         "messages",
+        "keep_alive",
+        "tools",
     ]);
     prop_oneof![
         3 => (ours, vec(0_u8..6, 14)).prop_map(|(key, ways)| quoted(&odd_spelling(key, &ways))),

@@ -32,6 +32,10 @@ fn model(parts: &[String]) -> Field {
         assert_eq!(form([head, tail]), whole, "cut at {cut} of {body}");
     }
     assert_eq!(form(body.as_bytes().chunks(1)), whole);
+    let at = whole
+        .model_at
+        .map(|(from, to)| &body[from as usize..to as usize]);
+    assert_eq!(at, whole.model.text());
     whole.model
 }
 

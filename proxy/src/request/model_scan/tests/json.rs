@@ -99,6 +99,19 @@ fn stream_and_include_usage_are_read() {
 }
 
 #[test]
+fn keys_that_may_ask_for_more_are_counted() {
+    let found = of(r#"{"tools":[],"Keep_Alive":0,"model":null,"MODEL":"a","x":{"tools":1}}"#);
+    let given = Given {
+        model: 2,
+        keep_alive: 1,
+        tools: 1,
+    };
+    assert_eq!(found.given, given);
+    assert_eq!(of("{\"\u{212a}eep_alive\":\"5m\"}").given.keep_alive, 1);
+    assert_eq!(of(r#"[{"tools":[]}]"#).given, Given::default());
+}
+
+#[test]
 fn what_follows_the_first_value_is_ignored() {
     let found = of(r#" {"model":"a"} {"model":"b"}"#);
     assert_eq!((found.model, found.end), (text("a"), Some(14)));

@@ -1,0 +1,329 @@
+//! The answers to changes of several stores: progress lines of a job, or one object at the end; and
+//! unloading, which goes wherever the model is resident.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::prelude::Error;
+use pingora_proxy::Session;
+use serde_json::{Value, json};
+
+use aivonx_shared::fleet_doc::WhenClientLeaves;
+use aivonx_shared::model_name::ModelName;
+
+use super::answer::{JSON, JSON_UTF8, Local, respond};
+use super::ctx::RequestCtx;
+use super::store::only_node;
+use super::{Gateway, failure};
+use crate::fleet::Node;
+use crate::request::headers;
+use crate::request::intent::is_unload;
+use crate::request::model_scan::Outcome;
+use crate::request::rejection::Rejection;
+use crate::request::route::{NodeRoute, Scope, StoreRoute};
+use crate::store::answer::Ending;
+use crate::store::asked::Asked;
+use crate::store::call::Question;
+use crate::store::targets::Target;
+use crate::store::transfer::{Piece, Running, Transfer};
+use crate::store::unload::resident;
+
+impl Gateway {
+    /// A change that is ours to answer; always true.
+    pub(super) async fn change_each(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        route: StoreRoute,
+        asked: &Asked,
+        body: Bytes,
+        targets: Vec<Target>,
+    ) -> Result<bool> {
+        if targets.iter().all(|target| target.away.is_some()) {
+            return Err(failure::rejected(nobody_there(ctx, &targets)));
+        }
+        finish_reading(session).await?;
+        let question = Question {
+            method: if route == StoreRoute::Delete {
+                "DELETE"
+            } else {
+                "POST"
+            },
+            path: route.label(),
+            body: if route == StoreRoute::Pull {
+                asked.pull_body()
+            } else {
+                body
+            },
+            id: ctx.id_value.clone(),
+            is_long: route == StoreRoute::Create && !ctx.resolved.stream,
+        };
+        match route {
+            StoreRoute::Copy | StoreRoute::Delete => {
+                self.change_quickly(session, ctx, route, asked, question, targets)
+                    .await?;
+            }
+            _ => {
+                ctx.node = only_node(&targets);
+                let running = self.begin_transfer(route, asked, question, targets);
+                self.answer_transfer(session, ctx, running).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn begin_transfer(
+        &self,
+        route: StoreRoute,
+        asked: &Asked,
+        question: Question,
+        targets: Vec<Target>,
+    ) -> Running {
+        let leaves = self.fleet.load().pull().when_client_leaves;
+        self.stores.begin(Transfer {
+            route: route.label(),
+            // a name that is none is a client's text, which is not logged
+            model: ModelName::parse_for_store(asked.model())
+                .map_or_else(|_| String::new(), |name| name.display().to_owned()),
+            question,
+            targets,
+            outlives_client: route == StoreRoute::Pull && leaves == WhenClientLeaves::Continue,
+            _keep: Box::new(self.active.enter()),
+        })
+    }
+
+    /// Hands on what the job says, for as long as the client is there.
+    async fn answer_transfer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        mut running: Running,
+    ) -> Result<()> {
+        let mut has_head = false;
+        loop {
+            let piece = tokio::select! {
+                piece = running.next() => piece,
+                // the whole body was read: what comes now is the client's leaving
+                left = session.downstream_session.read_body_or_idle(true) => {
+                    return Err(client_left(left));
+                }
+            };
+            let (lines, ending) = match piece {
+                Some(Piece::Lines(lines)) if ctx.resolved.stream => (lines, None),
+                Some(Piece::Lines(_)) => continue,
+                Some(Piece::End(ending)) => {
+                    let lines = [ending.summary.as_ref(), ending.last.as_ref()];
+                    let lines = lines.into_iter().flatten().map(|line| format!("{line}\n"));
+                    (lines.collect::<String>().into(), Some(ending))
+                }
+                None => {
+                    return Err(failure::rejected(Rejection::NodeFailed(
+                        "the job broke off".into(),
+                    )));
+                }
+            };
+            match ending {
+                // nothing was sent, and nothing but an end is wanted or left to say
+                Some(ending) if !has_head && (!ctx.resolved.stream || ending.status != 200) => {
+                    return end(session, ctx, ending).await;
+                }
+                ending => {
+                    if !std::mem::replace(&mut has_head, true) {
+                        begin_stream(session, ctx).await?;
+                    }
+                    ctx.saw(&lines);
+                    session
+                        .write_response_body(Some(lines), ending.is_some())
+                        .await
+                        .map_err(Error::into_down)?;
+                    if let Some(ending) = ending {
+                        ctx.outcome = ending.outcome;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn change_quickly(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        route: StoreRoute,
+        asked: &Asked,
+        question: Question,
+        targets: Vec<Target>,
+    ) -> Result<()> {
+        let undone = if route == StoreRoute::Delete {
+            format!("model '{}' is still on", asked.model())
+        } else {
+            format!("model '{}' was not copied on", asked.source)
+        };
+        ctx.node = only_node(&targets);
+        let keep = self.active.enter();
+        let change = self.stores.change(route.label(), targets, question, keep);
+        let told = tokio::select! {
+            told = change => told,
+            left = session.downstream_session.read_body_or_idle(true) => return Err(client_left(left)),
+        };
+        end(session, ctx, Ending::of_change(&told, &undone)).await
+    }
+
+    /// A request to unload a model goes to every node that has it in memory; true where it was
+    /// answered here. Where that is one, it is relayed to this one.
+    pub(super) async fn unload(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        let asked = unloading(session, ctx).map_err(failure::rejected)?;
+        let Some((question, nodes)) = asked else {
+            return Ok(false);
+        };
+        if let [node] = nodes.as_slice() {
+            ctx.resolved.demand.only = Some([node.serial()].into());
+        }
+        if nodes.len() < 2 {
+            return Ok(false);
+        }
+        finish_reading(session).await?;
+        let answer = match self.stores.unload(nodes, question).await {
+            Ok(whole) => Local::new(whole.status, JSON_UTF8, whole.body),
+            Err(told) => {
+                let name = ctx.resolved.asked.clone();
+                let undone = format!("model '{name}' is still loaded on");
+                return end(session, ctx, Ending::of_change(&told, &undone))
+                    .await
+                    .map(|()| true);
+            }
+        };
+        respond(session, ctx, answer).await?;
+        Ok(true)
+    }
+}
+
+/// What to ask, and of which nodes.
+type Unloading = (Question, Vec<Arc<Node>>);
+
+/// What to ask of which nodes, where a request only unloads its model; only who may manage may.
+fn unloading(session: &Session, ctx: &RequestCtx) -> Result<Option<Unloading>, Rejection> {
+    let route = ctx.node_route();
+    let path = match route {
+        NodeRoute::Generate => "/api/generate",
+        NodeRoute::Chat => "/api/chat",
+        _ => return Ok(None),
+    };
+    let asks = ctx
+        .found
+        .as_ref()
+        .is_some_and(|found| found.given.keep_alive > 0 && found.outcome == Outcome::Complete);
+    let Some(body) = ctx.body.all(session).filter(|_| asks) else {
+        return Ok(None);
+    };
+    if !is_unload(route, &body) {
+        return Ok(None);
+    }
+    if let Some(caller) = &ctx.caller {
+        caller.check(Scope::Manage)?;
+    }
+    let Some(entry) = ctx.resolved.entry.as_ref() else {
+        return Ok(None);
+    };
+    if ctx.resolved.demand.only.is_some() {
+        return Ok(None);
+    }
+    let body = match ctx.resolved.rewritten() {
+        None => body,
+        Some(model) => json!({ "model": &*model, "keep_alive": 0 })
+            .to_string()
+            .into(),
+    };
+    let question = Question {
+        method: "POST",
+        path,
+        body,
+        id: ctx.id_value.clone(),
+        is_long: false,
+    };
+    Ok(Some((question, resident(entry))))
+}
+
+/// Nobody that should do it can be asked.
+fn nobody_there(ctx: &RequestCtx, targets: &[Target]) -> Rejection {
+    match targets {
+        [target] => {
+            Rejection::NodeAway(target.node.name().to_owned(), target.away.unwrap_or("away"))
+        }
+        _ => Rejection::NoHealthyNode(
+            ctx.resolved
+                .entry
+                .as_ref()
+                .map(|entry| entry.label.to_string()),
+        ),
+    }
+}
+
+/// What is left of a body whose value has come: at most the end of its chunks.
+async fn finish_reading(session: &mut Session) -> Result<()> {
+    const REST: usize = 64 << 10;
+    let body = &mut session.downstream_session;
+    let mut left = REST;
+    while !body.is_body_done() {
+        match body.read_request_body().await.map_err(Error::into_down)? {
+            Some(chunk) if chunk.len() <= left => left -= chunk.len(),
+            Some(_) => {
+                let text = "request body goes on after its value".to_owned();
+                return Err(failure::rejected(Rejection::AsOllama(400, text)));
+            }
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The error of a client that left.
+fn client_left(read: Result<Option<Bytes>>) -> Box<Error> {
+    match read {
+        Err(error) => error.into_down(),
+        Ok(_) => {
+            let mut error = Error::explain(
+                pingora::prelude::ErrorType::ConnectionClosed,
+                "client sent more than its request",
+            );
+            error.as_down();
+            error
+        }
+    }
+}
+
+/// The head of an answer in lines.
+async fn begin_stream(session: &mut Session, ctx: &RequestCtx) -> Result<()> {
+    let mut head = ResponseHeader::build(200, Some(8))?;
+    if let Some(origin) = &ctx.origin {
+        headers::allow_origin(&mut head, origin)?;
+    }
+    head.insert_header(header::CONTENT_TYPE, "application/x-ndjson")?;
+    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+    head.insert_header(header::DATE, now)?;
+    match session.req_header().version {
+        http::Version::HTTP_10 => head.set_version(http::Version::HTTP_10),
+        http::Version::HTTP_11 => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+        _ => {}
+    }
+    let node = ctx.node.as_ref().map(|node| (node.name_value(), 1));
+    headers::mark(&mut head, &ctx.id_value, node)?;
+    session
+        .write_response_header(Box::new(head), false)
+        .await
+        .map_err(Error::into_down)
+}
+
+/// An end that is the whole answer.
+async fn end(session: &mut Session, ctx: &mut RequestCtx, ending: Ending) -> Result<()> {
+    ctx.outcome = ending.outcome;
+    let answer = match ending.last.as_ref().map(Value::to_string) {
+        Some(body) => Local::new(ending.status, JSON, body),
+        None => Local::empty(ending.status),
+    };
+    let node = ctx.node.clone();
+    respond(session, ctx, Local { node, ..answer }).await
+}
