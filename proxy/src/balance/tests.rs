@@ -357,6 +357,7 @@ async fn a_demand_for_one_node_is_for_no_other() {
         let pinned = Demand {
             model,
             unheld: None,
+            cloud: false,
             only: Some([serial].into()),
         };
         for _ in 0..20 {
