@@ -52,7 +52,7 @@ async fn chunks(node: &SimNode, addr: SocketAddr, path: &str, rest: &str) -> (Ve
 async fn a_stream_is_relayed_chunk_by_chunk_as_it_comes() {
     let spec = || {
         let model = ModelSpec::new("slow")
-            .speed(f64::INFINITY, 20.0)
+            .speed(f64::INFINITY, 8.0)
             .answer_tokens(5);
         NodeSpec::new().model(model).num_parallel(STREAMS.len())
     };
@@ -74,7 +74,7 @@ async fn a_stream_is_relayed_chunk_by_chunk_as_it_comes() {
             got.0
         );
         assert!(
-            got.1 >= 4,
+            got.1 >= 3,
             "{path}: {} of {} chunks came while the node was at work",
             got.1,
             got.0.len()
