@@ -43,7 +43,7 @@ use tokio::sync::watch;
 
 pub(crate) use certificate::{Certificate, CertificateError};
 pub(crate) use connections::Connections;
-pub(crate) use streams::stream_ended;
+pub(crate) use streams::broken_off;
 
 use crate::telemetry::metrics::Metrics;
 use head::{HeadLimits, NoHead, PREFACE};
@@ -158,15 +158,17 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
             Ok(client) => client,
             Err(refusal) => return self.refuse(socket, refusal).await,
         };
+        let tls = self.tls.as_ref();
+        let tls = tls.filter(|tls| local(&socket).is_some_and(|local| tls.is_at(local)));
         match self.connections.enter(client) {
             Ok(place) => socket.tracer = Some(place),
+            Err(full) if tls.is_some() => return self.metrics.rejected(full.reason()),
             Err(full) => return self.refuse(socket, full.into()).await,
         }
-        let met = match &self.tls {
-            Some(tls) if local(&socket).is_some_and(|local| tls.is_at(local)) => {
-                self.tls(tls, socket, read, shutdown).await
-            }
-            _ => self.plain(socket, read, shutdown).await,
+        let met = match tls {
+            // boxed: a handshake is large, and plain connections should not hold its room
+            Some(tls) => Box::pin(self.tls(tls, socket, read, shutdown)).await,
+            None => self.plain(socket, read, shutdown).await,
         };
         if let Err((stream, refusal)) = met {
             self.refuse(stream, refusal).await;

@@ -112,6 +112,8 @@ class Fleet:
     url: str
     ops: str | None = None  # None: the tests talk to a node directly
     nodes: list[str] = field(default_factory=list)
+    tls: str | None = None  # the same over TLS
+    authority: Path | None = None  # what to trust there
 
     @property
     def through_aivonx(self) -> bool:
@@ -151,6 +153,17 @@ def start_nodes(stack: contextlib.ExitStack, folder: Path) -> list[str]:
     return [process.next_json(until)["url"] for process in processes]
 
 
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of localhost's own, and its key, in PEM."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
 def start_aivonx(stack: contextlib.ExitStack, folder: Path, urls: list[str], document: str = "") -> Fleet:
     """aivonx in front of the nodes, ready for requests; `document` holds more keys of the fleet file."""
     names = [f"gpu-{number}" for number, _ in enumerate(urls, 1)]
@@ -159,7 +172,9 @@ def start_aivonx(stack: contextlib.ExitStack, folder: Path, urls: list[str], doc
     fleet.write_text(f"{document}\nnodes:\n" + "".join(rows))
     config = folder / "aivonx.yaml"
     # What is loaded is polled: often here, so that nobody waits long to see it.
-    config.write_text("proxy:\n  residency: {interval: 200ms}\n")
+    certificate, key = make_certificate(folder)
+    tls = f'{{listen: "127.0.0.1:0", certificate: "{certificate}", key: "{key}"}}'
+    config.write_text(f"proxy:\n  residency: {{interval: 200ms}}\n  tls: {tls}\n")
     command = [str(AIVONX), "proxy", "--config", str(config), "--fleet", str(fleet)]
     command += ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
     process = Process(command, folder / "aivonx.log")
@@ -169,7 +184,8 @@ def start_aivonx(stack: contextlib.ExitStack, folder: Path, urls: list[str], doc
     while event.get("event") != "listening":
         event = process.next_json(until)
     wait_until_ready(process, f"http://{event['ops']}/readyz", until)
-    return Fleet(url=f"http://{event['proxy']}", ops=event["ops"], nodes=names)
+    tls = f"https://localhost:{event['tls'].rpartition(':')[2]}"
+    return Fleet(url=f"http://{event['proxy']}", ops=event["ops"], nodes=names, tls=tls, authority=certificate)
 
 
 def eventually(holds, seconds: float = 10.0):

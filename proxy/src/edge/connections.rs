@@ -30,6 +30,16 @@ pub(crate) enum Full {
     Client,
 }
 
+impl Full {
+    /// The value of `rejections_total{reason}`.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::All => "connections",
+            Self::Client => "connections_per_client",
+        }
+    }
+}
+
 impl Connections {
     /// With these limits, shown by `gauge`.
     pub(crate) fn new(most: usize, most_each: usize, gauge: IntGauge) -> Self {

@@ -47,8 +47,7 @@ impl Refusal {
             Self::NoHead(NoHead::NotHttp) => Some("not_http"),
             Self::NoHead(NoHead::Tls) => Some("tls_on_plain"),
             Self::NoHead(NoHead::ProxyHeader) => Some("proxy_header"),
-            Self::Full(Full::All) => Some("connections"),
-            Self::Full(Full::Client) => Some("connections_per_client"),
+            Self::Full(full) => Some(full.reason()),
             Self::PlainOnTls => Some("plain_on_tls"),
         }
     }

@@ -1,11 +1,13 @@
 //! Watches the streams of one HTTP/2 connection. A client may open a stream and reset it at once, for
 //! ever: each costs the proxy a request and the client nothing (CVE-2023-44487), and the limit on
-//! concurrent streams does not see it. As in Envoy, a connection most of whose streams end so is closed.
+//! concurrent streams does not see it. A connection on which that happens at a rate no people and no
+//! editor reach is closed. (The `h2` crate does so itself for streams that are reset before they were
+//! even looked at.)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{GetProxyDigest, l4::stream::Stream as Socket};
@@ -14,29 +16,39 @@ use tokio::sync::Notify;
 
 /// A stream that its client resets sooner was opened for nothing: people stop answers later.
 const EARLY: Duration = Duration::from_secs(1);
-/// Streams for nothing that are overlooked.
-const TOLERATED: u32 = 100;
+/// Streams for nothing that are overlooked at once…
+const BURST: f64 = 200.0;
+/// …and a second from then on.
+const RATE: f64 = 100.0;
 
 /// The streams of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams(Arc<Counts>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
-    all: AtomicU32,
-    early: AtomicU32,
+    /// How many more are overlooked, as of when. Only streams for nothing come here.
+    left: Mutex<(f64, Instant)>,
     abused: Notify,
 }
 
-impl Counts {
-    /// Counts one stream; true where its client has gone too far.
-    fn ended(&self, for_nothing: bool) -> bool {
-        let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
-        if !for_nothing {
-            return false;
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            left: Mutex::new((BURST, Instant::now())),
+            abused: Notify::new(),
         }
-        let early = self.early.fetch_add(1, Ordering::Relaxed) + 1;
-        early > TOLERATED && early > all / 2
+    }
+}
+
+impl Counts {
+    /// Counts one stream for nothing; true where its client has gone too far.
+    fn one_more(&self, now: Instant) -> bool {
+        let (left, since) = &mut *self.left.lock();
+        let earned = now.saturating_duration_since(*since).as_secs_f64() * RATE;
+        *left = (*left + earned).min(BURST) - 1.0;
+        *since = now;
+        *left < 0.0
     }
 }
 
@@ -58,8 +70,11 @@ impl Streams {
     }
 }
 
-/// Tells of a stream that ended: after which time, and whether its client broke it off.
-pub(crate) fn stream_ended(session: &Session, broken_off: bool, after: Duration) {
+/// Tells of a stream that its client broke off after this time.
+pub(crate) fn broken_off(session: &Session, after: Duration) {
+    if after >= EARLY {
+        return;
+    }
     let digest = session
         .digest()
         .and_then(|digest| digest.proxy_digest.as_ref());
@@ -67,7 +82,7 @@ pub(crate) fn stream_ended(session: &Session, broken_off: bool, after: Duration)
         .and_then(|digest| digest.user_data.as_ref())
         .and_then(|data| data.downcast_ref::<Arc<Counts>>());
     if let Some(counts) = counts
-        && counts.ended(broken_off && after < EARLY)
+        && counts.one_more(Instant::now())
     {
         counts.abused.notify_one();
     }
@@ -78,10 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_mostly_resets_goes_too_far_and_one_that_sometimes_does_not() {
+    fn a_flood_goes_too_far_and_an_editor_that_changes_its_mind_does_not() {
+        let (counts, now) = (Counts::default(), Instant::now());
+        assert_eq!((0..1000).position(|_| counts.one_more(now)), Some(200));
         let counts = Counts::default();
-        assert_eq!((0..200).position(|_| counts.ended(true)), Some(100));
-        let counts = Counts::default();
-        assert!(!(0..1000).any(|n| counts.ended(n % 3 == 0)));
+        let often = |n: u32| now + n * Duration::from_millis(20);
+        assert!(!(0..10_000).any(|n| counts.one_more(often(n))));
     }
 }

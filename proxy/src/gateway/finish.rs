@@ -38,8 +38,8 @@ impl Gateway {
         let serial = node.as_ref().map_or(0, |node| node.serial());
         let node = node.as_ref().map_or("", |node| node.name());
         let duration = now - ctx.began;
-        if session.is_http2() {
-            edge::stream_ended(session, outcome == "client_gone", duration);
+        if outcome == "client_gone" && session.is_http2() {
+            edge::broken_off(session, duration);
         }
         let (key, user) = Self::count_caller(&self.metrics, ctx, tokens);
         self.metrics.finished(&Finished {

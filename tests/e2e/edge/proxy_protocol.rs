@@ -1,7 +1,10 @@
 //! PROXY headers: who may send them, both versions, plain and TLS, and what becomes of strangers'.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::tls::with_tls;
 use super::{quick, wire_text};
-use crate::support::{Client, Setup, until};
+use crate::support::{Client, Setup, Tls, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -112,6 +115,29 @@ async fn a_strangers_header_is_refused_and_nothing_behind_it_is_served() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_header_comes_before_tls() {
+    let (sim, folder, tls) = (quick().await, tempfile::tempdir().unwrap(), Tls::make());
+    tls.write(folder.path());
+    let setup = with_tls(trusting(Setup::nodes(&[&sim])), folder.path())
+        .set("LIMITS__CONNECTIONS_PER_CLIENT", "2");
+    let aivonx = setup.start().await;
+    let addr = aivonx.tls.unwrap();
+    let mut held = Vec::new();
+    for header in [v1(1), v2(1), v1(2), Vec::new()] {
+        let mut stream = tls.connect_after(&header, addr, &[]).await.unwrap();
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    // one too many is closed: it cannot be told in plain text
+    assert!(tls.connect_after(&v2(1), addr, &[]).await.is_err());
+    let reason = r#"aivonx_rejections_total{reason="connections_per_client"}"#;
+    assert_eq!(aivonx.metric(reason), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

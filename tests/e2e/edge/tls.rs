@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{node, quick, wire, wire_text};
 use crate::support::{End, H2, Setup, Tls, chat, get, until};
 
-fn with_tls(setup: Setup, folder: &Path) -> Setup {
+pub(super) fn with_tls(setup: Setup, folder: &Path) -> Setup {
     let file = |name| folder.join(name).display().to_string();
     setup
         .set("TLS__LISTEN", "127.0.0.1:0")

@@ -11,7 +11,7 @@ use http::{Method, Request};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -51,6 +51,16 @@ impl Tls {
         addr: SocketAddr,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_after(b"", addr, alpn).await
+    }
+
+    /// The same, after some bytes of a balancer's.
+    pub(crate) async fn connect_after(
+        &self,
+        before: &[u8],
+        addr: SocketAddr,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -61,7 +71,8 @@ impl Tls {
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let socket = TcpStream::connect(addr).await?;
+        let mut socket = TcpStream::connect(addr).await?;
+        socket.write_all(before).await?;
         connector
             .connect(ServerName::try_from("localhost").unwrap(), socket)
             .await
