@@ -188,8 +188,10 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
         let is_trusted = self.trusted.iter().any(|network| network.contains(&peer));
         if is_trusted && self.proxy_protocol {
             match timeout(self.heads.patience, proxy_header(socket, read)).await {
-                Ok(Ok(Some(client))) => return Ok(Some(rename(socket, client))),
-                Ok(Ok(None)) => {}
+                Ok(Ok(Some(client))) if is_believed(peer, client) => {
+                    return Ok(Some(rename(socket, client)));
+                }
+                Ok(Ok(_)) => {}
                 Ok(Err(refusal)) => return Err(refusal),
                 Err(_) => return Err(NoHead::Slow.into()),
             }
@@ -354,6 +356,12 @@ async fn proxy_header(
     }
 }
 
+/// Whether `peer` may speak for `client`: its own loopback is not ours, and to be on this machine is
+/// to be trusted with everything.
+fn is_believed(peer: IpAddr, client: SocketAddr) -> bool {
+    peer.is_loopback() || !client.ip().to_canonical().is_loopback()
+}
+
 /// Makes the socket say that it is `client`'s, to Pingora and to all who ask it.
 fn rename(socket: &mut Socket, client: SocketAddr) -> IpAddr {
     let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
@@ -361,4 +369,20 @@ fn rename(socket: &mut Socket, client: SocketAddr) -> IpAddr {
     let _ = digest.peer_addr.set(Some(PeerAddr::Inet(client)));
     socket.set_socket_digest(digest);
     client.ip().to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machine_cannot_make_a_client_local() {
+        let believed =
+            |peer: &str, client: &str| is_believed(peer.parse().unwrap(), client.parse().unwrap());
+        assert!(believed("10.0.0.1", "192.0.2.7:4711"));
+        assert!(believed("127.0.0.1", "127.0.0.1:4711"));
+        assert!(!believed("10.0.0.1", "127.0.0.1:4711"));
+        assert!(!believed("10.0.0.1", "[::1]:4711"));
+        assert!(!believed("10.0.0.1", "[::ffff:127.0.0.1]:4711"));
+    }
 }
