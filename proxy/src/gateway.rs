@@ -193,6 +193,9 @@ impl ProxyHttp for Gateway {
             self.begin_to_know(ctx);
         }
         ctx.relay(body, end);
+        if end {
+            ctx.open = None; // a client that has it all may ask again at once
+        }
         Ok(None)
     }
 

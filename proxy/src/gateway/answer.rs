@@ -345,6 +345,7 @@ pub(super) async fn respond(
     ctx: &mut RequestCtx,
     answer: Local,
 ) -> Result<()> {
+    ctx.open = None; // a client that has the answer may ask again at once
     let mut head = ResponseHeader::build(answer.status, Some(8))?;
     if let Some(origin) = &ctx.origin {
         headers::allow_origin(&mut head, origin)?;
