@@ -4,6 +4,7 @@ mod cloud;
 mod limits;
 mod matrix;
 mod models;
+mod over_http2;
 mod revoked;
 mod store;
 

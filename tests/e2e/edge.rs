@@ -8,11 +8,13 @@ mod proxy_protocol;
 mod tls;
 mod upgrade;
 
+use std::path::Path;
+
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, Setup};
 
 /// A node whose answers take a while: fifty tokens a second.
 async fn node() -> SimNode {
@@ -30,6 +32,15 @@ async fn quick() -> SimNode {
     SimNode::start(NodeSpec::new().num_parallel(400).model(tiny))
         .await
         .unwrap()
+}
+
+/// With a TLS listener whose certificate and key lie in `folder`.
+pub(crate) fn with_tls(setup: Setup, folder: &Path) -> Setup {
+    let file = |name| folder.join(name).display().to_string();
+    setup
+        .set("TLS__LISTEN", "127.0.0.1:0")
+        .set("TLS__CERTIFICATE", &file("cert.pem"))
+        .set("TLS__KEY", &file("key.pem"))
 }
 
 /// Sends bytes on a connection of its own; all that comes back until it ends.

@@ -2,8 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::tls::with_tls;
-use super::{quick, wire_text};
+use super::{quick, wire_text, with_tls};
 use crate::support::{Client, Setup, Tls, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -7,16 +7,8 @@ use std::process::Command;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{node, quick, wire, wire_text};
+use super::{node, quick, wire, wire_text, with_tls};
 use crate::support::{End, H2, Setup, Tls, chat, get, until};
-
-pub(super) fn with_tls(setup: Setup, folder: &Path) -> Setup {
-    let file = |name| folder.join(name).display().to_string();
-    setup
-        .set("TLS__LISTEN", "127.0.0.1:0")
-        .set("TLS__CERTIFICATE", &file("cert.pem"))
-        .set("TLS__KEY", &file("key.pem"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_protocols_are_spoken_over_tls() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::node;
-use crate::support::{Client, End, H2, Setup, chat, get, json_post, until};
+use super::{node, with_tls};
+use crate::support::{Client, End, H2, Setup, Tls, chat, get, json_post, until};
 
 const STREAMS: usize = 200;
 
@@ -129,4 +129,41 @@ async fn a_hand_over_under_way_does_not_keep_sigterm_from_ending_it() {
     })
     .await;
     assert_eq!(old.ends().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_listener_is_handed_over_with_its_streams() {
+    let (sim, folder, tls) = (node().await, tempfile::tempdir().unwrap(), Tls::make());
+    tls.write(folder.path());
+    let mut old = with_tls(setup(&sim, folder.path()), folder.path())
+        .start()
+        .await;
+    let addr = old.tls.unwrap();
+    let before = H2::tls(addr, &tls).await;
+    let body = chat("tiny", 150, true);
+    let head = before.head(http::Method::POST, "/api/chat");
+    let stream = before.open(head, &[body.as_bytes()]).await.unwrap();
+
+    let successor = with_tls(setup(&sim, folder.path()), folder.path());
+    let new = tokio::spawn(successor.argument("--upgrade").start());
+    old.signal(Signal::SIGQUIT);
+    let new = new.await.unwrap();
+    assert_eq!(
+        (new.tls, new.addr),
+        (Some(addr), old.addr),
+        "the same sockets"
+    );
+    // until then the old one may still take a connection, and ends it with a GOAWAY: ask again
+    until("the old one drains", || async {
+        old.log().contains("draining")
+    })
+    .await;
+
+    let after = H2::tls(addr, &tls).await;
+    assert_eq!(after.get("/api/version").await.status, 200);
+    let answer = stream.rest().await;
+    assert_eq!((answer.status, answer.end), (200, End::Complete));
+    assert_eq!(answer.lines().last().unwrap()["done"], true);
+    assert_eq!(old.ends().await, Some(0));
+    assert_eq!(after.get("/api/version").await.status, 200);
 }
