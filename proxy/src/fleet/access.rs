@@ -54,42 +54,37 @@ impl fmt::Debug for Grant {
 }
 
 impl Grant {
-    fn of_key(key: &KeyDoc, limiter: Arc<Limiter>) -> Self {
+    fn new(id: &str, scopes: Scopes, kind: Kind) -> Self {
         Self {
-            id: key.id.as_str().into(),
-            scopes: key.scopes,
-            models: key.models.clone(),
-            limits: key.limits,
-            limiter,
-            kind: Kind::Key {
-                expires: key.expires,
-                user_header: key.user_header.as_deref().map(Into::into),
-            },
-            revoked: AtomicBool::new(false),
-        }
-    }
-
-    fn of_network(network: &NetworkDoc, limiter: Arc<Limiter>) -> Self {
-        Self {
-            id: network.id.as_str().into(),
-            scopes: network.scopes,
-            models: network.models.clone(),
-            limits: network.limits,
-            limiter,
-            kind: Kind::Address,
-            revoked: AtomicBool::new(false),
-        }
-    }
-
-    fn anonymous(kind: Kind, scopes: Scopes) -> Self {
-        Self {
-            id: ANONYMOUS.into(),
+            id: id.into(),
             scopes,
             models: Vec::new(),
             limits: Limits::default(),
             limiter: Arc::default(),
             kind,
             revoked: AtomicBool::new(false),
+        }
+    }
+
+    fn of_key(key: &KeyDoc, limiter: Arc<Limiter>) -> Self {
+        let kind = Kind::Key {
+            expires: key.expires,
+            user_header: key.user_header.as_deref().map(Into::into),
+        };
+        Self {
+            models: key.models.clone(),
+            limits: key.limits,
+            limiter,
+            ..Self::new(&key.id, key.scopes, kind)
+        }
+    }
+
+    fn of_network(network: &NetworkDoc, limiter: Arc<Limiter>) -> Self {
+        Self {
+            models: network.models.clone(),
+            limits: network.limits,
+            limiter,
+            ..Self::new(&network.id, network.scopes, Kind::Address)
         }
     }
 
@@ -170,8 +165,8 @@ impl Access {
             networks: networks.collect(),
             keys,
             user_headers,
-            loopback: local.then(|| Arc::new(Grant::anonymous(Kind::Loopback, Scopes::ALL))),
-            everybody: all.then(|| Arc::new(Grant::anonymous(Kind::Address, Scopes::INFER))),
+            loopback: local.then(|| Arc::new(Grant::new(ANONYMOUS, Scopes::ALL, Kind::Loopback))),
+            everybody: all.then(|| Arc::new(Grant::new(ANONYMOUS, Scopes::INFER, Kind::Address))),
         }
     }
 

@@ -47,7 +47,7 @@ impl Gateway {
         let targets = match (&pin, &asked) {
             (Some(name), _) => Targets::Each(vec![target(&self.fleet.load(), name)?]),
             (None, None) => Targets::Any,
-            (None, Some(asked)) if route == StoreRoute::Create && asked.uses_blobs => {
+            (None, Some(asked)) if route == StoreRoute::Create && asked.uses_blobs() => {
                 Targets::OneOf(vec![self.sticky(ctx)?])
             }
             (None, Some(asked)) => self.targets(route, asked).await,
@@ -81,13 +81,12 @@ impl Gateway {
         asked: Option<&Asked>,
     ) -> Result<(), Rejection> {
         let caller = ctx.caller.as_ref().ok_or(Rejection::NoKey)?;
+        // a body that only a node can read, or a Modelfile: what it names is not known here
+        if asked.is_none_or(Asked::hides_models) && caller.grant.is_restricted() {
+            return Err(Rejection::ModelUnclear);
+        }
         let Some(asked) = asked else {
-            // only a node can say what is wrong with it, and what it means
-            return if caller.grant.is_restricted() {
-                Err(Rejection::ModelUnclear)
-            } else {
-                Ok(())
-            };
+            return Ok(());
         };
         let brings = matches!(route, StoreRoute::Pull | StoreRoute::Create);
         let denies = brings && self.fleet.load().cloud() == Cloud::Deny;

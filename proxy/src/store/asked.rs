@@ -1,12 +1,11 @@
 //! What the body of a change says, as far as it decides where the change goes. Keys count in any
 //! case and the last of equal ones wins, as Go reads them; all else in the body is passed over.
 
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::json;
 
+use crate::request::members::{Member, members, text};
+use crate::request::model_scan::{ModelScan, Outcome, Root};
 use crate::request::route::StoreRoute;
 
 /// The fields that matter, as a client wrote them.
@@ -22,16 +21,34 @@ pub(crate) struct Asked {
     pub(crate) destination: String,
     stream: Option<bool>,
     insecure: bool,
-    /// Whether create may name blobs, which lie on one node only: in its lists of files, or in the
-    /// `modelfile` of older clients and nodes.
-    pub(crate) uses_blobs: bool,
+    /// Of create, by older clients: text that names the model it starts from, or blobs.
+    modelfile: String,
+    names_blobs: bool,
 }
 
 impl Asked {
     /// Reads a body; `None` where only a node can say what is wrong with it. What follows the
     /// first value is not looked at, as in Ollama.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
-        Self::deserialize(&mut serde_json::Deserializer::from_slice(body)).ok()
+        let mut scan = ModelScan::json();
+        scan.feed(body);
+        let found = scan.finish();
+        if (found.outcome, found.root) != (Outcome::Complete, Root::Object) {
+            return None;
+        }
+        let mut asked = Self::default();
+        members(body).try_for_each(|member| asked.take(&member))?;
+        Some(asked)
+    }
+
+    /// Whether create may use blobs, which lie on one node only.
+    pub(crate) fn uses_blobs(&self) -> bool {
+        self.names_blobs || self.hides_models()
+    }
+
+    /// Whether a model may be named where it is not looked for.
+    pub(crate) fn hides_models(&self) -> bool {
+        !self.modelfile.is_empty()
     }
 
     /// The model by `model`, else by the older `name`.
@@ -69,97 +86,44 @@ impl Asked {
         body.to_string().into()
     }
 
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        // null leaves what was there, as in Go
-        fn text<'de, A: MapAccess<'de>>(slot: &mut String, map: &mut A) -> Result<(), A::Error> {
-            if let Some(text) = map.next_value::<Option<String>>()? {
-                *slot = text;
-            }
-            Ok(())
-        }
-        match key {
-            "model" => text(&mut self.model, map)?,
-            "name" => text(&mut self.name, map)?,
-            "from" => text(&mut self.from, map)?,
-            "source" => text(&mut self.source, map)?,
-            "destination" => text(&mut self.destination, map)?,
-            "stream" => self.stream = map.next_value()?,
-            "insecure" => {
-                self.insecure = map.next_value::<Option<bool>>()?.unwrap_or(self.insecure);
-            }
-            "files" | "adapters" | "draft_files" => {
-                let blobs = map.next_value::<Option<Blobs>>()?;
-                self.uses_blobs |= blobs.is_some_and(|blobs| blobs.any);
-            }
-            "modelfile" => {
-                let text = map.next_value::<Option<String>>()?;
-                self.uses_blobs |= text.is_some_and(|text| !text.is_empty());
-            }
-            _ => {
-                map.next_value::<IgnoredAny>()?;
+    /// Takes a member in; `None` where a node answers 400 to its value.
+    fn take(&mut self, member: &Member<'_>) -> Option<()> {
+        let value = member.value;
+        let texts = [
+            ("model", &mut self.model),
+            ("name", &mut self.name),
+            ("from", &mut self.from),
+            ("source", &mut self.source),
+            ("destination", &mut self.destination),
+            ("modelfile", &mut self.modelfile),
+        ];
+        for (name, slot) in texts {
+            if member.is(name) && value != b"null" {
+                *slot = text(value)?; // null leaves what was there, as in Go
             }
         }
-        Ok(())
+        if member.is("stream") {
+            self.stream = flag(value)?;
+        } else if member.is("insecure") {
+            self.insecure = flag(value)?.unwrap_or(self.insecure);
+        } else if BLOBS.iter().any(|name| member.is(name)) && value != b"null" {
+            self.names_blobs |= members(value).next().is_some();
+            return value.starts_with(b"{").then_some(());
+        }
+        Some(())
     }
 }
 
-/// A key as Go compares keys: in any case, with the two letters outside ASCII that fold to one in it
-/// (U+017F to s, U+212A to k).
-fn folded(key: &str) -> String {
-    let fold = |letter: char| match letter {
-        '\u{17F}' => 's',
-        '\u{212A}' => 'k',
-        letter => letter.to_ascii_lowercase(),
-    };
-    key.chars().map(fold).collect()
-}
+/// The fields of create that map names to digests of blobs.
+const BLOBS: [&str; 3] = ["files", "adapters", "draft_files"];
 
-/// Whether a mapping of names to digests holds any.
-struct Blobs {
-    any: bool,
-}
-
-impl<'de> Deserialize<'de> for Blobs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Blobs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("names and digests")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Blobs, A::Error> {
-                let mut any = false;
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    any = true;
-                }
-                Ok(Blobs { any })
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-impl<'de> Deserialize<'de> for Asked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Asked;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Asked, A::Error> {
-                let mut asked = Asked::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    asked.take(&folded(&key), &mut map)?;
-                }
-                Ok(asked)
-            }
-        }
-        deserializer.deserialize_map(Fields)
+/// A boolean or null.
+fn flag(value: &[u8]) -> Option<Option<bool>> {
+    match value {
+        b"true" => Some(Some(true)),
+        b"false" => Some(Some(false)),
+        b"null" => Some(None),
+        _ => None,
     }
 }
 
@@ -187,10 +151,10 @@ mod tests {
 
     #[test]
     fn blobs_are_seen_and_an_empty_list_is_none() {
-        assert!(asked(r#"{"files":{"a":"sha256:1"}}"#).uses_blobs);
-        assert!(asked(r#"{"adapters":{"a":"sha256:1"},"files":null}"#).uses_blobs);
-        assert!(asked(r#"{"name":"a","modelfile":"FROM @sha256:1"}"#).uses_blobs);
-        assert!(!asked(r#"{"from":"a","files":{}}"#).uses_blobs);
+        assert!(asked(r#"{"files":{"a":"sha256:1"}}"#).uses_blobs());
+        assert!(asked(r#"{"adapters":{"a":"sha256:1"},"files":null}"#).uses_blobs());
+        assert!(asked(r#"{"name":"a","modelfile":"FROM @sha256:1"}"#).uses_blobs());
+        assert!(!asked(r#"{"from":"a","files":{}}"#).uses_blobs());
     }
 
     #[test]

@@ -115,6 +115,11 @@ async fn every_model_that_a_change_names_is_held_against_the_list() {
             "/api/copy",
             "{\"source\":\"tiny\",\"\u{17F}ource\":\"small\",\"destination\":\"tiny2\"}",
         ),
+        (
+            "POST",
+            "/api/create",
+            r#"{"model":"tiny2","from":"tiny","modelfile":"FROM small"}"#,
+        ),
         ("DELETE", "/api/delete", "nonsense"),
         ("DELETE", "/api/delete", r#"{"model":5}"#),
         ("DELETE", "/api/delete", ""),
