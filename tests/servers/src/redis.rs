@@ -1,0 +1,5 @@
+//! A private Redis server.
+
+/// A Redis server that ends when it is dropped.
+#[derive(Debug)]
+pub struct Redis {}
