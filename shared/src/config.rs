@@ -4,6 +4,7 @@
 //! `reader` walks values and collects problems, `lines` finds the line of a key, `proxy` is the
 //! configuration itself.
 
+mod control;
 mod edge;
 mod env;
 mod lines;
@@ -12,6 +13,7 @@ mod proxy;
 mod reader;
 mod units;
 
+pub use control::{ControlConfig, LoginConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use proxy::{

@@ -146,6 +146,7 @@ impl ProxyConfig {
 
     fn from_value(value: &Value, lines: &Lines) -> Result<Self, Problems> {
         let root = Reader::root(value);
+        root.value("control_plane"); // judged where it is read
         let proxy = root.section("proxy");
         let config = read_proxy(&proxy);
         proxy.finish();
@@ -260,7 +261,7 @@ fn read_breaker(at: &Reader<'_>) -> BreakerConfig {
 }
 
 /// A duration, `seconds` by default. Zero is refused: no phase can end before it began.
-fn span(at: &Reader<'_>, key: &'static str, seconds: u64) -> Duration {
+pub(super) fn span(at: &Reader<'_>, key: &'static str, seconds: u64) -> Duration {
     let span = at
         .get::<Span>(key)
         .map_or(Duration::from_secs(seconds), |span| span.0);
