@@ -5,3 +5,4 @@ pub mod config;
 pub mod error_body;
 pub mod fleet_doc;
 pub mod model_name;
+pub mod revision;
