@@ -10,6 +10,9 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
+use crate::domain::Invalid;
+use crate::store::StoreError;
+
 /// The result of a handler.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
@@ -31,6 +34,8 @@ pub(crate) enum ApiError {
     NoLogin,
     /// A token that is expired, forged or withdrawn.
     BadToken(String),
+    /// The name or the password is wrong; which of them is not said.
+    WrongPassword,
     /// The caller is known and may not.
     Forbidden(String),
     /// There is no such thing, or not for this caller.
@@ -74,7 +79,7 @@ impl ApiError {
             Self::Malformed(_) => "The request cannot be read",
             Self::WrongType => "The body must be JSON",
             Self::TooLarge => "The body is too long",
-            Self::NoLogin | Self::BadToken(_) => "Log in first",
+            Self::NoLogin | Self::BadToken(_) | Self::WrongPassword => "Log in first",
             Self::Forbidden(_) => "Not allowed",
             Self::NotFound(_) => "Not found",
             Self::WrongMethod => "The method is not for this path",
@@ -105,6 +110,7 @@ impl ApiError {
             Self::WrongType => "send Content-Type: application/json".to_owned(),
             Self::TooLarge => "send less than 1 MiB".to_owned(),
             Self::NoLogin => "Authentication credentials were not provided.".to_owned(),
+            Self::WrongPassword => "Invalid credentials.".to_owned(),
             Self::WrongMethod => "the Allow header says which methods there are".to_owned(),
             Self::Changed { current } => format!(
                 "it has version {current} now; read it again, then send If-Match: \"{current}\""
@@ -151,7 +157,7 @@ impl ResponseError for ApiError {
             Self::Invalid(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoLogin | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
+            Self::NoLogin | Self::BadToken(_) | Self::WrongPassword => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -167,7 +173,7 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
         match self {
-            Self::NoLogin | Self::BadToken(_) => {
+            Self::NoLogin | Self::BadToken(_) | Self::WrongPassword => {
                 answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"api\""));
             }
             Self::SlowDown(wait) => {
@@ -185,6 +191,31 @@ impl ResponseError for ApiError {
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .content_type("application/problem+json")
             .body(self.body().to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound("Not found.".to_owned()),
+            StoreError::Duplicate { field } => {
+                let problem = "another one has it already".to_owned();
+                Self::Taken([(field.to_owned(), vec![problem])].into())
+            }
+            StoreError::Conflict { current } => Self::Changed { current },
+            StoreError::Invalid(invalid) => invalid.into(),
+            StoreError::Unavailable => Self::Unavailable("the database does not answer".to_owned()),
+            StoreError::Busy => Self::Unavailable("the database is busy".to_owned()),
+            StoreError::Full => Self::Full,
+            // the store has logged the cause
+            StoreError::Newer { .. } | StoreError::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid.fields)
     }
 }
 

@@ -84,6 +84,27 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .map_err(|error| ApiError::Malformed(format!("JSON parse error - {error}")))
 }
 
+/// A body that need not be there.
+#[derive(Debug)]
+pub(crate) struct RawBody(Bytes);
+
+impl RawBody {
+    /// What it says, if it says that.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.0).ok()
+    }
+}
+
+impl FromRequest for RawBody {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = read(request, payload);
+        Box::pin(async move { bytes.await.map(Self) })
+    }
+}
+
 /// The query of an address.
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
