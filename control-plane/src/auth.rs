@@ -24,10 +24,10 @@ pub mod session;
 pub mod throttle;
 pub mod token;
 
+pub use crate::domain::Role;
 pub use client::Client;
 pub use digest::Digest;
 pub use password::Passwords;
 pub use permission::Permission;
-pub use crate::domain::Role;
 pub use throttle::Throttle;
 pub use token::KeyRing;

@@ -20,7 +20,9 @@ impl Schema {
     /// Takes what the routes told of themselves and adds what is said once for all of them.
     pub(crate) fn of(api: OpenApi) -> Self {
         let api = complete(api);
-        let json = api.to_pretty_json().expect("a document of plain values is JSON");
+        let json = api
+            .to_pretty_json()
+            .expect("a document of plain values is JSON");
         let yaml = api.to_yaml().expect("a document of plain values is YAML");
         let tree = serde_json::from_str(&json).expect("it was just written");
         Self {
@@ -73,25 +75,37 @@ async fn schema(request: HttpRequest, schema: web::Data<Schema>) -> HttpResponse
     let query = request.query_string();
     let asks = |text: &str| {
         let accept = request.headers().get(header::ACCEPT);
-        accept.and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains(text))
+        accept
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|accept| accept.contains(text))
     };
-    let wants_json = match query.split('&').find_map(|pair| pair.strip_prefix("format=")) {
+    let wants_json = match query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("format="))
+    {
         Some(format) => format == "json",
         None => asks("json") && !asks("yaml"),
     };
     if wants_json {
         let body = schema.json.clone();
-        HttpResponse::Ok().content_type("application/vnd.oai.openapi+json; charset=utf-8").body(body)
+        HttpResponse::Ok()
+            .content_type("application/vnd.oai.openapi+json; charset=utf-8")
+            .body(body)
     } else {
         let body = schema.yaml.clone();
-        HttpResponse::Ok().content_type("application/vnd.oai.openapi; charset=utf-8").body(body)
+        HttpResponse::Ok()
+            .content_type("application/vnd.oai.openapi; charset=utf-8")
+            .body(body)
     }
 }
 
 async fn redoc(schema: web::Data<Schema>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"))
+        .insert_header((
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'",
+        ))
         .body(schema.page.clone())
 }
 

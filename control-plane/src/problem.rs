@@ -96,9 +96,9 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Invalid(fields) | Self::Taken(fields) => {
-                let told = fields
-                    .iter()
-                    .flat_map(|(name, texts)| texts.iter().map(move |text| format!("{name}: {text}")));
+                let told = fields.iter().flat_map(|(name, texts)| {
+                    texts.iter().map(move |text| format!("{name}: {text}"))
+                });
                 told.collect::<Vec<_>>().join("; ")
             }
             Self::Malformed(text)
@@ -126,7 +126,11 @@ impl ApiError {
         let mut body = Map::new();
         if let Self::Invalid(fields) | Self::Taken(fields) = self {
             // the predecessor's callers look for a field's name at the top
-            body.extend(fields.iter().map(|(name, texts)| (name.clone(), json!(texts))));
+            body.extend(
+                fields
+                    .iter()
+                    .map(|(name, texts)| (name.clone(), json!(texts))),
+            );
             body.insert("errors".into(), json!(fields));
         }
         if let Self::BadToken(_) = self {

@@ -82,8 +82,8 @@ impl Publisher {
             return Ok(None);
         }
         let fleet = self.db.fleet().await?;
-        let published = Published::new(fleet.revision, fleet.document())
-            .map_err(|_| PublishError::NotJson)?;
+        let published =
+            Published::new(fleet.revision, fleet.document()).map_err(|_| PublishError::NotJson)?;
         match self.bus.publish_fleet(&published).await? {
             Outcome::Applied => Ok(Some(fleet.revision)),
             Outcome::Stale => Ok(None), // another control plane was first

@@ -127,8 +127,13 @@ pub(crate) async fn refresh_tokens(
         Rotation::Replayed(stolen) => {
             let change = Change::by_user(stolen.user_id, String::new(), visitor.client.address);
             let about = (stolen.user_id.to_string(), String::new());
-            app.db.note(&change, ("refresh_replayed", "user"), about, None).await?;
-            tracing::warn!(user.id = stolen.user_id, "a refresh token was used twice; its family is revoked");
+            app.db
+                .note(&change, ("refresh_replayed", "user"), about, None)
+                .await?;
+            tracing::warn!(
+                user.id = stolen.user_id,
+                "a refresh token was used twice; its family is revoked"
+            );
             Err(refused())
         }
         Rotation::Revoked(_) | Rotation::Expired(_) | Rotation::Unknown => Err(refused()),
@@ -149,7 +154,9 @@ pub(crate) async fn log_out(
     if let Some(digest) = given.and_then(|given| RefreshToken::read(given.refresh.reveal())) {
         match app.db.refresh_token(Hidden::new(digest.hex())).await {
             Ok(token) => {
-                app.db.revoke_refresh_family(&token.family, Time::now()).await?;
+                app.db
+                    .revoke_refresh_family(&token.family, Time::now())
+                    .await?;
             }
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
@@ -200,7 +207,11 @@ pub(crate) async fn change_password(
     if !verified(app.passwords.verify(current, Some(stored)).await)?.ok {
         return Err(ApiError::field("current", "is not the present password"));
     }
-    app.throttle.succeeded(&actor.user.name.to_lowercase(), actor.client.address, Instant::now());
+    app.throttle.succeeded(
+        &actor.user.name.to_lowercase(),
+        actor.client.address,
+        Instant::now(),
+    );
     check_password(change.new.reveal(), &actor.user.name)?;
     let hash = hashed(&app, change.new.reveal()).await?;
     let by = actor.change();
@@ -212,7 +223,10 @@ pub(crate) async fn change_password(
 
 /// The hash of a new password.
 pub(super) async fn hashed(app: &App, password: &str) -> ApiResult<Hidden> {
-    let hash = app.passwords.hash(Secret::new(password), random::bytes()).await;
+    let hash = app
+        .passwords
+        .hash(Secret::new(password), random::bytes())
+        .await;
     verified(hash).map(Hidden::new)
 }
 
@@ -225,14 +239,22 @@ fn verified<T>(result: Result<T, PasswordError>) -> ApiResult<T> {
 }
 
 fn wait_for_turn(app: &App, name: &str, client: &crate::auth::Client) -> ApiResult<()> {
-    match app.throttle.attempt(&name.to_lowercase(), client.address, Instant::now()) {
+    match app
+        .throttle
+        .attempt(&name.to_lowercase(), client.address, Instant::now())
+    {
         Turn::Allowed => Ok(()),
         Turn::Wait(wait) => Err(ApiError::SlowDown(wait)),
     }
 }
 
 /// The user of a name and a password. Who is refused hears the same, whatever the reason.
-async fn authenticate(app: &App, visitor: &Visitor, name: &str, password: Hidden) -> ApiResult<User> {
+async fn authenticate(
+    app: &App,
+    visitor: &Visitor,
+    name: &str,
+    password: Hidden,
+) -> ApiResult<User> {
     wait_for_turn(app, name, &visitor.client)?;
     let user = match app.db.user_by_name(name).await {
         Ok(user) => Some(user),
@@ -240,14 +262,24 @@ async fn authenticate(app: &App, visitor: &Visitor, name: &str, password: Hidden
         Err(error) => return Err(error.into()),
     };
     let secret = Secret::new(password.reveal());
-    let stored = user.as_ref().map(|user| user.password_hash.reveal().to_owned());
-    let verdict = verified(app.passwords.verify(secret.clone(), stored).await)?;
+    let stored = user
+        .as_ref()
+        .map(|user| user.password_hash.reveal().to_owned());
+    let verdict = match app.passwords.verify(secret.clone(), stored).await {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            app.throttle
+                .not_judged(&name.to_lowercase(), visitor.client.address, Instant::now());
+            return verified(Err(error));
+        }
+    };
     let is_refused = bootstrap::refuses_login(&secret, visitor.client.is_loopback);
     let Some(user) = user.filter(|user| verdict.ok && user.is_active && !is_refused) else {
         note_failure(app, visitor, name).await;
         return Err(ApiError::WrongPassword);
     };
-    app.throttle.succeeded(&name.to_lowercase(), visitor.client.address, Instant::now());
+    app.throttle
+        .succeeded(&name.to_lowercase(), visitor.client.address, Instant::now());
     if verdict.needs_upgrade {
         let new = hashed(app, secret.reveal()).await?;
         let old = user.password_hash.clone();
@@ -260,11 +292,23 @@ async fn authenticate(app: &App, visitor: &Visitor, name: &str, password: Hidden
 async fn note_failure(app: &App, visitor: &Visitor, name: &str) {
     let mut change = Change::by_system("login");
     change.address = visitor.client.address;
-    let name: String = name.chars().filter(|letter| !letter.is_control()).take(64).collect();
+    let name: String = name
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(64)
+        .collect();
     let known = app.db.user_by_name(&name).await.is_ok();
     let shown = if known { name } else { "?".to_owned() };
     // the refusal stands, whether it could be remembered or not
-    let _ = app.db.note(&change, ("login_failed", "user"), (String::new(), shown), None).await;
+    let _ = app
+        .db
+        .note(
+            &change,
+            ("login_failed", "user"),
+            (String::new(), shown),
+            None,
+        )
+        .await;
 }
 
 fn new_refresh(app: &App, visitor: &Visitor, now: Time) -> (RefreshToken, NewRefreshToken) {
@@ -275,7 +319,11 @@ fn new_refresh(app: &App, visitor: &Visitor, now: Time) -> (RefreshToken, NewRef
         issued_at: now,
         expires_at: (now.utc() + app.config.logins.refresh_token).into(),
         user_agent: visitor.user_agent.clone(),
-        address: visitor.client.address.map(|ip| ip.to_string()).unwrap_or_default(),
+        address: visitor
+            .client
+            .address
+            .map(|ip| ip.to_string())
+            .unwrap_or_default(),
     };
     (token, kept)
 }
@@ -287,7 +335,9 @@ fn tokens(app: &App, user: &User, refresh: &RefreshToken, now: Time) -> Tokens {
         role: user.role,
     };
     let lifetime = app.config.logins.access_token;
-    let access = app.key_ring().sign(&subject, lifetime, now.utc(), random::bytes());
+    let access = app
+        .key_ring()
+        .sign(&subject, lifetime, now.utc(), random::bytes());
     Tokens {
         access: access.reveal().to_owned(),
         refresh: refresh.secret.reveal().to_owned(),

@@ -12,7 +12,9 @@ use aivonx_shared::fleet_doc::Secret;
 
 use crate::app::App;
 use crate::auth::api_key::{self, KeyKind};
-use crate::auth::client::{CLIENT_HEADER, FORWARDING_HEADERS, FRONT_DOOR_HEADER, SCHEME_HEADER, Told};
+use crate::auth::client::{
+    CLIENT_HEADER, FORWARDING_HEADERS, FRONT_DOOR_HEADER, SCHEME_HEADER, Told,
+};
 use crate::auth::csrf;
 use crate::auth::origin::{Asked, Source};
 use crate::auth::session::{CookieJar, SessionId, SessionLife, SessionState, StoredSession};
@@ -91,7 +93,11 @@ impl FromRequest for Visitor {
         let agent = text(request, header::USER_AGENT.as_str()).unwrap_or_default();
         std::future::ready(Ok(Self {
             client,
-            user_agent: agent.chars().filter(|letter| !letter.is_control()).take(200).collect(),
+            user_agent: agent
+                .chars()
+                .filter(|letter| !letter.is_control())
+                .take(200)
+                .collect(),
             source: source(request, client),
         }))
     }
@@ -116,11 +122,20 @@ fn client(request: &HttpRequest, app: &App) -> Client {
     let told = Told {
         client: text(request, CLIENT_HEADER),
         scheme: text(request, SCHEME_HEADER),
-        is_forwarded: FORWARDING_HEADERS.iter().any(|name| request.headers().contains_key(*name)),
+        is_forwarded: FORWARDING_HEADERS
+            .iter()
+            .any(|name| request.headers().contains_key(*name)),
     };
     let shown = text(request, FRONT_DOOR_HEADER);
-    let by_front_door = app.front_door.as_ref().is_some_and(|door| door.is_shown(shown));
-    Client::of(request.peer_addr().map(|peer| peer.ip()), by_front_door, &told)
+    let by_front_door = app
+        .front_door
+        .as_ref()
+        .is_some_and(|door| door.is_shown(shown));
+    Client::of(
+        request.peer_addr().map(|peer| peer.ip()),
+        by_front_door,
+        &told,
+    )
 }
 
 fn source(request: &HttpRequest, client: Client) -> Source {
@@ -136,7 +151,9 @@ fn source(request: &HttpRequest, client: Client) -> Source {
 /// What follows `Bearer` in the `Authorization` header.
 fn bearer(request: &HttpRequest) -> Option<String> {
     let (scheme, token) = text(request, header::AUTHORIZATION.as_str())?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
 }
 
 fn not_valid(words: &str) -> ApiError {
@@ -151,7 +168,9 @@ async fn by_access_token(app: &App, token: &str, client: Client) -> ApiResult<Ac
         .verify(token, now.utc())
         .map_err(|_| not_valid("Token is invalid or expired"))?;
     let user = found(app.db.user(access.subject.user_id).await)?;
-    let user = user.filter(|user| user.is_active).ok_or_else(|| not_valid("User is inactive"))?;
+    let user = user
+        .filter(|user| user.is_active)
+        .ok_or_else(|| not_valid("User is inactive"))?;
     // tokens know whole seconds only
     if access.issued_at.timestamp() < user.password_changed_at.utc().timestamp() {
         return Err(not_valid("The password was changed since; log in again"));
@@ -169,7 +188,9 @@ async fn by_personal_token(app: &App, token: &str, client: Client) -> ApiResult<
     let (_, digest) = api_key::read(token).ok_or_else(refused)?;
     let now = Time::now();
     let found = found(app.db.personal_token(Hidden::new(digest.hex()), now).await)?;
-    let (token, user) = found.filter(|(_, user)| user.is_active).ok_or_else(refused)?;
+    let (token, user) = found
+        .filter(|(_, user)| user.is_active)
+        .ok_or_else(refused)?;
     let is_news = |at: Time| (now.utc() - at.utc()).num_seconds() >= 60;
     if token.last_used_at.is_none_or(is_news) {
         // only for show: a failure must not refuse who may
@@ -188,9 +209,13 @@ async fn by_session(app: &App, request: &HttpRequest, client: Client) -> ApiResu
     let digest = id.digest().hex();
     let now = Time::now();
     let found = found(app.db.session(&digest, now).await)?;
-    let (session, user) = found.filter(|(_, user)| user.is_active).ok_or(ApiError::NoLogin)?;
+    let (session, user) = found
+        .filter(|(_, user)| user.is_active)
+        .ok_or(ApiError::NoLogin)?;
     touch(app, &session, now).await?;
-    let given = [csrf::HEADER, csrf::DJANGO_HEADER].iter().find_map(|name| text(request, name));
+    let given = [csrf::HEADER, csrf::DJANGO_HEADER]
+        .iter()
+        .find_map(|name| text(request, name));
     let given = given.map(Secret::new);
     let method = http::Method::from_bytes(request.method().as_str().as_bytes());
     let method = method.map_err(|_| ApiError::WrongMethod)?;

@@ -55,7 +55,8 @@ fn read(
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
     let kind = request.content_type().to_ascii_lowercase();
-    let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    let is_json =
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
     let bytes = Bytes::from_request(request, payload);
@@ -64,7 +65,9 @@ fn read(
             return Err(ApiError::TooLarge);
         }
         let bytes = bytes.await.map_err(|error| {
-            if error.as_response_error().status_code() == actix_web::http::StatusCode::PAYLOAD_TOO_LARGE {
+            if error.as_response_error().status_code()
+                == actix_web::http::StatusCode::PAYLOAD_TOO_LARGE
+            {
                 ApiError::TooLarge
             } else {
                 ApiError::Malformed("the body did not arrive whole".to_owned())
@@ -132,7 +135,13 @@ impl FromRequest for Id {
     type Future = std::future::Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").and_then(|text| text.parse().ok());
-        std::future::ready(id.map(Self).ok_or_else(|| ApiError::NotFound("Not found.".to_owned())))
+        let id = request
+            .match_info()
+            .get("id")
+            .and_then(|text| text.parse().ok());
+        std::future::ready(
+            id.map(Self)
+                .ok_or_else(|| ApiError::NotFound("Not found.".to_owned())),
+        )
     }
 }

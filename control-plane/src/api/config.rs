@@ -42,7 +42,9 @@ impl From<SettingsRow> for ConfigView {
 pub(crate) async fn get_config(app: web::Data<App>, actor: Actor) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadFleet)?;
     let row = app.db.settings().await?;
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(ConfigView::from(row)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(ConfigView::from(row)))
 }
 
 /// Changes the strategy.
@@ -73,7 +75,10 @@ pub(crate) async fn change_config(
 
 /// What a change of the strategy says.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it documents a body that is read as a patch of settings")]
+#[expect(
+    dead_code,
+    reason = "it documents a body that is read as a patch of settings"
+)]
 struct StrategyDraft {
     /// `least_active` or `lowest_latency`.
     strategy: Option<String>,
@@ -101,11 +106,16 @@ async fn change_strategy(
         Some(Value::Null) => return Err(ApiError::field("strategy", "must not be null")),
         Some(strategy) => {
             let patch = SettingsPatch::parse(json!({ "strategy": strategy }), &[])?;
-            app.db.set_settings(&actor.change(), version.expected(), patch).await?.0
+            app.db
+                .set_settings(&actor.change(), version.expected(), patch)
+                .await?
+                .0
         }
     };
     app.publisher.announce();
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(ConfigView::from(row)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(ConfigView::from(row)))
 }
 
 /// All settings of the fleet document beside nodes and keys; what is not there has its default.
@@ -115,7 +125,9 @@ async fn change_strategy(
 pub(crate) async fn get_settings(app: web::Data<App>, actor: Actor) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadFleet)?;
     let row = app.db.settings().await?;
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(row.settings))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(row.settings))
 }
 
 /// Changes settings; `null` falls back to the default.
@@ -132,7 +144,12 @@ pub(crate) async fn change_settings(
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ChangeSettings)?;
     let patch = SettingsPatch::parse(body, &[])?;
-    let (row, _) = app.db.set_settings(&actor.change(), version.expected(), patch).await?;
+    let (row, _) = app
+        .db
+        .set_settings(&actor.change(), version.expected(), patch)
+        .await?;
     app.publisher.announce();
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(row.settings))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(row.settings))
 }

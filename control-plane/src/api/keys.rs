@@ -118,7 +118,10 @@ pub(crate) async fn create_key(
     let draft: ApiKeyDraft = draft(body, &READ_ONLY)?;
     let new = NewKey::new(KeyKind::DataPlane, random::bytes());
     let digest = Hidden::new(new.digest.hex());
-    let (row, _) = app.db.create_api_key(&actor.change(), draft.create()?, digest).await?;
+    let (row, _) = app
+        .db
+        .create_api_key(&actor.change(), draft.create()?, digest)
+        .await?;
     app.publisher.announce();
     Ok(once(&mut HttpResponse::Created(), &new, row))
 }
@@ -127,10 +130,16 @@ pub(crate) async fn create_key(
 #[utoipa::path(tag = "keys", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = KeyView), (status = 404, description = "There is none")))]
 #[get("/api/proxy/keys/{id}")]
-pub(crate) async fn get_key(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn get_key(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadFleet)?;
     let row = app.db.api_key(id).await?;
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(KeyView::from(row)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(KeyView::from(row)))
 }
 
 /// Changes what a key may do; what is absent stays.
@@ -152,9 +161,14 @@ pub(crate) async fn change_key(
     let present = app.db.api_key(id).await?;
     let new = draft.patch(present.spec())?;
     let expected = expected.or(Some(present.version));
-    let (row, _) = app.db.update_api_key(&actor.change(), id, expected, new).await?;
+    let (row, _) = app
+        .db
+        .update_api_key(&actor.change(), id, expected, new)
+        .await?;
     app.publisher.announce();
-    Ok(HttpResponse::Ok().insert_header(etag(row.version)).json(KeyView::from(row)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(row.version))
+        .json(KeyView::from(row)))
 }
 
 /// Puts another key in its place and shows that one, once. The old one is refused from then on.
@@ -171,7 +185,10 @@ pub(crate) async fn rotate_key(
     actor.may(Permission::ChangeKeys)?;
     let new = NewKey::new(KeyKind::DataPlane, random::bytes());
     let digest = Hidden::new(new.digest.hex());
-    let (row, _) = app.db.rotate_api_key(&actor.change(), id, version.expected(), digest).await?;
+    let (row, _) = app
+        .db
+        .rotate_api_key(&actor.change(), id, version.expected(), digest)
+        .await?;
     app.publisher.announce();
     Ok(once(&mut HttpResponse::Ok(), &new, row))
 }
@@ -188,7 +205,9 @@ pub(crate) async fn delete_key(
     version: IfMatch,
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ChangeKeys)?;
-    app.db.delete_api_key(&actor.change(), id, version.expected()).await?;
+    app.db
+        .delete_api_key(&actor.change(), id, version.expected())
+        .await?;
     app.publisher.announce();
     Ok(HttpResponse::NoContent().finish())
 }

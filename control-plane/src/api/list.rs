@@ -42,22 +42,34 @@ pub(crate) struct Part<T> {
 impl PageQuery {
     /// As the store takes it.
     pub(crate) fn page(&self) -> Page {
-        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u32>().ok());
+        let number =
+            |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u32>().ok());
         Page {
-            limit: number(&self.limit).filter(|limit| *limit > 0).unwrap_or(100).min(MOST),
-            offset: number(&self.offset).unwrap_or(0).min(i32::MAX.unsigned_abs()),
+            limit: number(&self.limit)
+                .filter(|limit| *limit > 0)
+                .unwrap_or(100)
+                .min(MOST),
+            offset: number(&self.offset)
+                .unwrap_or(0)
+                .min(i32::MAX.unsigned_abs()),
         }
     }
 
     /// The answer with these rows.
-    pub(crate) fn part<T: Serialize>(&self, request: &HttpRequest, count: i64, rows: Vec<T>) -> Value {
+    pub(crate) fn part<T: Serialize>(
+        &self,
+        request: &HttpRequest,
+        count: i64,
+        rows: Vec<T>,
+    ) -> Value {
         let Page { limit, offset } = self.page();
         let after = u64::from(offset) + u64::from(limit);
         let has_more = u64::try_from(count).unwrap_or_default() > after;
         let part = Part {
             count,
             next: has_more.then(|| link(request, limit, after)),
-            previous: (offset > 0).then(|| link(request, limit, offset.saturating_sub(limit).into())),
+            previous: (offset > 0)
+                .then(|| link(request, limit, offset.saturating_sub(limit).into())),
             results: rows.iter().map(|row| self.select(row)).collect(),
         };
         serde_json::to_value(part).expect("rows are JSON")
@@ -83,9 +95,16 @@ fn link(request: &HttpRequest, limit: u32, offset: u64) -> String {
         .map(str::to_owned)
         .chain([format!("limit={limit}"), format!("offset={offset}")])
         .collect();
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     // a link to nowhere is all that somebody gains who makes the scheme up
-    let scheme = header(SCHEME_HEADER).filter(|scheme| *scheme == "https").unwrap_or("http");
+    let scheme = header(SCHEME_HEADER)
+        .filter(|scheme| *scheme == "https")
+        .unwrap_or("http");
     let host = header("host").unwrap_or_default();
     format!("{scheme}://{host}{}?{}", request.path(), query.join("&"))
 }
@@ -98,7 +117,9 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> PageQuery {
-        actix_web::web::Query::from_query(text).unwrap().into_inner()
+        actix_web::web::Query::from_query(text)
+            .unwrap()
+            .into_inner()
     }
 
     #[test]
@@ -121,8 +142,14 @@ mod tests {
             .insert_header(("host", "h:8000"))
             .to_http_request();
         let part = query(text).part(&request, 5, vec![json!({"id": 1, "name": "a"})]);
-        assert_eq!(part["next"], "http://h:8000/api/proxy/nodes?enabled=true&fields=id&limit=2&offset=4");
-        assert_eq!(part["previous"], "http://h:8000/api/proxy/nodes?enabled=true&fields=id&limit=2&offset=0");
+        assert_eq!(
+            part["next"],
+            "http://h:8000/api/proxy/nodes?enabled=true&fields=id&limit=2&offset=4"
+        );
+        assert_eq!(
+            part["previous"],
+            "http://h:8000/api/proxy/nodes?enabled=true&fields=id&limit=2&offset=0"
+        );
         assert_eq!(part["results"], json!([{"id": 1}]));
     }
 }

@@ -21,7 +21,15 @@ use crate::store::{Node, NodeFilter, NodeSort};
 
 /// Keys of a node that a GET gives and a change passes over.
 const READ_ONLY: [&str; 10] = [
-    "id", "slug", "version", "created_at", "updated_at", "health", "in_flight", "latency", "ollama_version",
+    "id",
+    "slug",
+    "version",
+    "created_at",
+    "updated_at",
+    "health",
+    "in_flight",
+    "latency",
+    "ollama_version",
     "has_bearer_token",
 ];
 
@@ -131,7 +139,12 @@ impl NodeView {
             },
             insecure_tls: node.tls_insecure,
             has_bearer_token: node.bearer_token.is_some(),
-            headers: node.headers.0.into_keys().map(|name| (name, None)).collect(),
+            headers: node
+                .headers
+                .0
+                .into_keys()
+                .map(|name| (name, None))
+                .collect(),
             discover: node.discover,
             version: node.version,
             created_at: node.created_at.to_string(),
@@ -150,12 +163,20 @@ impl NodesQuery {
             "id" => NodeSort::Id,
             "name" => NodeSort::Name,
             "created_at" => NodeSort::CreatedAt,
-            _ => return Err(ApiError::field("sort", "must be id, name or created_at, perhaps with `-` in front")),
+            _ => {
+                return Err(ApiError::field(
+                    "sort",
+                    "must be id, name or created_at, perhaps with `-` in front",
+                ));
+            }
         };
-        let label = self.label.as_deref().map(|text| match text.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (text.to_owned(), None),
-        });
+        let label = self
+            .label
+            .as_deref()
+            .map(|text| match text.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (text.to_owned(), None),
+            });
         Ok(NodeFilter {
             enabled: self.enabled,
             draining: self.draining,
@@ -244,7 +265,10 @@ pub(crate) async fn replace_node(
     let expected = version.or_in(&body)?;
     let draft: NodeDraft = draft(body, &READ_ONLY)?;
     let seal = seal_with(&app);
-    change(&app, &actor, id, expected, |node| Ok(draft.replace(node, rules(&app, &seal))?)).await
+    change(&app, &actor, id, expected, |node| {
+        Ok(draft.replace(node, rules(&app, &seal))?)
+    })
+    .await
 }
 
 /// Changes what is said of a node; what is absent stays.
@@ -265,7 +289,10 @@ pub(crate) async fn change_node(
     let expected = version.or_in(&body)?;
     let draft: NodeDraft = draft(body, &READ_ONLY)?;
     let seal = seal_with(&app);
-    change(&app, &actor, id, expected, |node| Ok(draft.patch(node, rules(&app, &seal))?)).await
+    change(&app, &actor, id, expected, |node| {
+        Ok(draft.patch(node, rules(&app, &seal))?)
+    })
+    .await
 }
 
 /// Takes a node out. Requests that it has run on.
@@ -281,7 +308,9 @@ pub(crate) async fn delete_node(
     version: IfMatch,
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ChangeNodes)?;
-    app.db.delete_node(&actor.change(), id, version.expected()).await?;
+    app.db
+        .delete_node(&actor.change(), id, version.expected())
+        .await?;
     app.publisher.announce();
     Ok(HttpResponse::NoContent().finish())
 }
@@ -290,7 +319,11 @@ pub(crate) async fn delete_node(
 #[utoipa::path(tag = "nodes", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = NodeView), (status = 404, description = "There is none")))]
 #[post("/api/proxy/nodes/{id}/enable")]
-pub(crate) async fn enable_node(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn enable_node(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     act(&app, &actor, id, |node| node.enabled = true).await
 }
 
@@ -298,7 +331,11 @@ pub(crate) async fn enable_node(app: web::Data<App>, actor: Actor, Id(id): Id) -
 #[utoipa::path(tag = "nodes", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = NodeView), (status = 404, description = "There is none")))]
 #[post("/api/proxy/nodes/{id}/disable")]
-pub(crate) async fn disable_node(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn disable_node(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     act(&app, &actor, id, |node| node.enabled = false).await
 }
 
@@ -306,7 +343,11 @@ pub(crate) async fn disable_node(app: web::Data<App>, actor: Actor, Id(id): Id) 
 #[utoipa::path(tag = "nodes", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = NodeView), (status = 404, description = "There is none")))]
 #[post("/api/proxy/nodes/{id}/drain")]
-pub(crate) async fn drain_node(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn drain_node(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     act(&app, &actor, id, |node| node.draining = true).await
 }
 
@@ -314,11 +355,20 @@ pub(crate) async fn drain_node(app: web::Data<App>, actor: Actor, Id(id): Id) ->
 #[utoipa::path(tag = "nodes", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = NodeView), (status = 404, description = "There is none")))]
 #[post("/api/proxy/nodes/{id}/undrain")]
-pub(crate) async fn undrain_node(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn undrain_node(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     act(&app, &actor, id, |node| node.draining = false).await
 }
 
-async fn act(app: &App, actor: &Actor, id: i64, set: impl FnOnce(&mut NewNode)) -> ApiResult<HttpResponse> {
+async fn act(
+    app: &App,
+    actor: &Actor,
+    id: i64,
+    set: impl FnOnce(&mut NewNode),
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::ChangeNodes)?;
     change(app, actor, id, None, |mut node| {
         set(&mut node);
@@ -339,10 +389,15 @@ async fn change(
     let present = app.db.node(id).await?;
     let new = by(present.spec())?;
     let expected = expected.or(Some(present.version));
-    let (node, _) = app.db.update_node(&actor.change(), id, expected, new).await?;
+    let (node, _) = app
+        .db
+        .update_node(&actor.change(), id, expected, new)
+        .await?;
     app.publisher.announce();
     let (version, seen) = (node.version, Seen::of(app).await);
-    Ok(HttpResponse::Ok().insert_header(etag(version)).json(NodeView::of(node, &seen)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(version))
+        .json(NodeView::of(node, &seen)))
 }
 
 fn seal_with(app: &App) -> impl Fn(&str) -> Option<String> {

@@ -90,13 +90,26 @@ impl Seen {
             None => false,
         };
         let seen = self.live().flat_map(|report| &report.nodes);
-        let seen: Vec<&NodeReport> = seen.filter(|(name, _)| is_meant(name)).map(|(_, node)| node).collect();
+        let seen: Vec<&NodeReport> = seen
+            .filter(|(name, _)| is_meant(name))
+            .map(|(_, node)| node)
+            .collect();
         NodeSeen {
             health: health(&seen),
             in_flight: seen.iter().map(|node| u64::from(node.in_flight)).sum(),
-            latency: seen.iter().filter_map(|node| node.latency).filter(|l| l.is_finite()).min_by(f64::total_cmp),
-            models: seen.iter().flat_map(|node| node.models.iter().cloned()).collect(),
-            resident: seen.iter().flat_map(|node| node.resident.iter().cloned()).collect(),
+            latency: seen
+                .iter()
+                .filter_map(|node| node.latency)
+                .filter(|l| l.is_finite())
+                .min_by(f64::total_cmp),
+            models: seen
+                .iter()
+                .flat_map(|node| node.models.iter().cloned())
+                .collect(),
+            resident: seen
+                .iter()
+                .flat_map(|node| node.resident.iter().cloned())
+                .collect(),
             version: seen.iter().find_map(|node| node.version.clone()),
         }
     }
@@ -122,10 +135,18 @@ impl Seen {
         let mut models: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
         for (name, node) in self.live().flat_map(|report| &report.nodes) {
             for model in &node.models {
-                models.entry(model.clone()).or_default().0.insert(name.clone());
+                models
+                    .entry(model.clone())
+                    .or_default()
+                    .0
+                    .insert(name.clone());
             }
             for model in &node.resident {
-                models.entry(model.clone()).or_default().1.insert(name.clone());
+                models
+                    .entry(model.clone())
+                    .or_default()
+                    .1
+                    .insert(name.clone());
             }
         }
         models
@@ -169,7 +190,10 @@ mod tests {
             report(9, HealthSeen::Up, 50, 0.1),
         ]);
         let node = seen.node("a", false);
-        assert_eq!((node.health, node.in_flight, node.latency), (Health::Partly, 5, Some(0.5)));
+        assert_eq!(
+            (node.health, node.in_flight, node.latency),
+            (Health::Partly, 5, Some(0.5))
+        );
         assert_eq!(seen.node("b", false).health, Health::Unknown);
         let stale: Vec<_> = seen.planes().iter().map(|plane| plane.stale).collect();
         assert_eq!(stale, [false, false, true]);

@@ -101,11 +101,15 @@ pub(crate) async fn get_health() -> web::Json<HealthView> {
 pub(crate) async fn get_heartbeat(app: web::Data<App>) -> ApiResult<HttpResponse> {
     let nodes = enabled(&app).await?;
     if nodes.is_empty() {
-        return Ok(HttpResponse::ServiceUnavailable().json(json!({"error": "no proxy nodes configured"})));
+        return Ok(
+            HttpResponse::ServiceUnavailable().json(json!({"error": "no proxy nodes configured"}))
+        );
     }
     let seen = Seen::of(&app).await;
     if nodes.iter().any(|node| status(node, &seen) == "active") {
-        return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("Ollama is running"));
+        return Ok(HttpResponse::Ok()
+            .content_type("text/plain; charset=utf-8")
+            .body("Ollama is running"));
     }
     Ok(HttpResponse::NotFound().json(json!({"error": "no healthy nodes available"})))
 }
@@ -114,7 +118,10 @@ pub(crate) async fn get_heartbeat(app: web::Data<App>) -> ApiResult<HttpResponse
 #[utoipa::path(tag = "state", security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = StateView), (status = 401, description = "Nobody is logged in")))]
 #[get("/api/proxy/state")]
-pub(crate) async fn get_state(app: web::Data<App>, actor: Actor) -> ApiResult<web::Json<StateView>> {
+pub(crate) async fn get_state(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<StateView>> {
     actor.may(Permission::ReadFleet)?;
     let (nodes, seen) = (enabled(&app).await?, Seen::of(&app).await);
     let mut view = StateView {
@@ -148,7 +155,8 @@ pub(crate) async fn get_active_requests(
 ) -> ApiResult<web::Json<ActiveView>> {
     actor.may(Permission::ReadFleet)?;
     let id = query.node_id.as_deref().map(str::parse::<i64>).transpose();
-    let id = id.map_err(|_| ApiError::Malformed("invalid node_id: must be an integer".to_owned()))?;
+    let id =
+        id.map_err(|_| ApiError::Malformed("invalid node_id: must be an integer".to_owned()))?;
     let nodes = match id.filter(|id| *id != 0) {
         None => enabled(&app).await?,
         Some(id) => match app.db.node(id).await {
@@ -160,7 +168,10 @@ pub(crate) async fn get_active_requests(
         },
     };
     let seen = Seen::of(&app).await;
-    let mut nodes: Vec<_> = nodes.into_iter().map(|node| active_node(node, &seen)).collect();
+    let mut nodes: Vec<_> = nodes
+        .into_iter()
+        .map(|node| active_node(node, &seen))
+        .collect();
     nodes.sort_by_key(|node| std::cmp::Reverse(node.active_requests));
     Ok(web::Json(ActiveView {
         total_active_requests: nodes.iter().map(|node| node.active_requests).sum(),
@@ -172,7 +183,10 @@ pub(crate) async fn get_active_requests(
 #[utoipa::path(tag = "state", security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = Vec<ModelView>), (status = 401, description = "Nobody is logged in")))]
 #[get("/api/proxy/models")]
-pub(crate) async fn list_models(app: web::Data<App>, actor: Actor) -> ApiResult<web::Json<Vec<ModelView>>> {
+pub(crate) async fn list_models(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<Vec<ModelView>>> {
     actor.may(Permission::ReadFleet)?;
     let models = Seen::of(&app).await.models().into_iter();
     let view = models.map(|(name, (nodes, resident))| ModelView {
@@ -187,7 +201,10 @@ pub(crate) async fn list_models(app: web::Data<App>, actor: Actor) -> ApiResult<
 #[utoipa::path(tag = "state", security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = Vec<Plane>), (status = 401, description = "Nobody is logged in")))]
 #[get("/api/proxy/planes")]
-pub(crate) async fn list_planes(app: web::Data<App>, actor: Actor) -> ApiResult<web::Json<Vec<Plane>>> {
+pub(crate) async fn list_planes(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<Vec<Plane>>> {
     actor.may(Permission::ReadFleet)?;
     Ok(web::Json(Seen::of(&app).await.planes()))
 }

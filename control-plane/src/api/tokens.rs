@@ -79,7 +79,10 @@ impl From<PersonalToken> for TokenView {
 #[utoipa::path(tag = "account", security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = Vec<TokenView>), (status = 401, description = "Nobody is logged in")))]
 #[get("/api/account/tokens")]
-pub(crate) async fn list_tokens(app: web::Data<App>, actor: Actor) -> ApiResult<web::Json<Vec<TokenView>>> {
+pub(crate) async fn list_tokens(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<Vec<TokenView>>> {
     actor.may(Permission::OwnAccount)?;
     let tokens = app.db.personal_tokens_of(actor.user.id).await?;
     Ok(web::Json(tokens.into_iter().map(TokenView::from).collect()))
@@ -98,11 +101,17 @@ pub(crate) async fn create_token(
     actor.may(Permission::OwnAccount)?;
     let name = draft.name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-        return Err(ApiError::field("name", "must be 1 to 100 characters, none of them a control character"));
+        return Err(ApiError::field(
+            "name",
+            "must be 1 to 100 characters, none of them a control character",
+        ));
     }
     let role = draft.role.unwrap_or(actor.role);
     if role > actor.role {
-        return Err(ApiError::field("role", format!("must not be more than your own, {}", actor.role)));
+        return Err(ApiError::field(
+            "role",
+            format!("must not be more than your own, {}", actor.role),
+        ));
     }
     if draft.expires_at.is_some_and(|at| at <= Utc::now()) {
         return Err(ApiError::field("expires_at", "must be in the future"));
@@ -128,9 +137,15 @@ pub(crate) async fn create_token(
 #[utoipa::path(tag = "account", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 204, description = "It is revoked"), (status = 404, description = "You have none like it")))]
 #[delete("/api/account/tokens/{id}")]
-pub(crate) async fn delete_token(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn delete_token(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::OwnAccount)?;
-    app.db.delete_personal_token(&actor.change(), actor.user.id, id).await?;
+    app.db
+        .delete_personal_token(&actor.change(), actor.user.id, id)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -138,7 +153,10 @@ pub(crate) async fn delete_token(app: web::Data<App>, actor: Actor, Id(id): Id) 
 #[utoipa::path(tag = "account", security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = Vec<SessionView>), (status = 401, description = "Nobody is logged in")))]
 #[get("/api/account/sessions")]
-pub(crate) async fn list_sessions(app: web::Data<App>, actor: Actor) -> ApiResult<web::Json<Vec<SessionView>>> {
+pub(crate) async fn list_sessions(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<Vec<SessionView>>> {
     actor.may(Permission::OwnAccount)?;
     let now = Time::now();
     let sessions = app.db.sessions_of(actor.user.id, now).await?.into_iter();
@@ -152,7 +170,11 @@ pub(crate) async fn list_sessions(app: web::Data<App>, actor: Actor) -> ApiResul
         user_agent: session.user_agent,
         address: session.address,
     });
-    let families = app.db.refresh_tokens_of(actor.user.id, now).await?.into_iter();
+    let families = app
+        .db
+        .refresh_tokens_of(actor.user.id, now)
+        .await?
+        .into_iter();
     let families = families.map(|token| SessionView {
         is_this: false,
         id: token.family,

@@ -81,13 +81,22 @@ pub(crate) async fn get_usage(
 
 fn group(text: &str) -> ApiResult<UsageGroup> {
     let mut group = UsageGroup::default();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         match part {
             "hour" => group.hour = true,
             "key" => group.key = true,
             "model" => group.model = true,
             "node" => group.node = true,
-            _ => return Err(ApiError::field("by", "must be of hour, key, model and node")),
+            _ => {
+                return Err(ApiError::field(
+                    "by",
+                    "must be of hour, key, model and node",
+                ));
+            }
         }
     }
     Ok(group)

@@ -98,20 +98,30 @@ pub(crate) async fn create_user(
     actor.may(Permission::ManageUsers)?;
     let draft: UserDraft = draft(body, &READ_ONLY)?;
     let new = draft.create()?;
-    let password = new.password.ok_or_else(|| ApiError::field("password", "is required"))?;
+    let password = new
+        .password
+        .ok_or_else(|| ApiError::field("password", "is required"))?;
     let hash = hashed(&app, password.reveal()).await?;
     let user = app.db.create_user(&actor.change(), new.user, hash).await?;
-    Ok(HttpResponse::Created().insert_header(etag(user.version)).json(UserView::from(user)))
+    Ok(HttpResponse::Created()
+        .insert_header(etag(user.version))
+        .json(UserView::from(user)))
 }
 
 /// One user.
 #[utoipa::path(tag = "users", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = UserView), (status = 404, description = "There is none")))]
 #[get("/api/account/users/{id}")]
-pub(crate) async fn get_user(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn get_user(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::ManageUsers)?;
     let user = app.db.user(id).await?;
-    Ok(HttpResponse::Ok().insert_header(etag(user.version)).json(UserView::from(user)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(user.version))
+        .json(UserView::from(user)))
 }
 
 /// Changes a user; what is absent stays. A new password ends all of the user's logins.
@@ -138,11 +148,19 @@ pub(crate) async fn change_user(
     };
     let must_change = new.user.must_change_password;
     let expected = expected.or(Some(present.version));
-    let mut user = app.db.update_user(&actor.change(), id, expected, new.user).await?;
+    let mut user = app
+        .db
+        .update_user(&actor.change(), id, expected, new.user)
+        .await?;
     if let Some(hash) = hash {
-        user = app.db.set_password(&actor.change(), id, hash, must_change, None).await?;
+        user = app
+            .db
+            .set_password(&actor.change(), id, hash, must_change, None)
+            .await?;
     }
-    Ok(HttpResponse::Ok().insert_header(etag(user.version)).json(UserView::from(user)))
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(user.version))
+        .json(UserView::from(user)))
 }
 
 /// Takes a user out, with all tokens and sessions. The last admin stays.
@@ -157,7 +175,9 @@ pub(crate) async fn delete_user(
     version: IfMatch,
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ManageUsers)?;
-    app.db.delete_user(&actor.change(), id, version.expected()).await?;
+    app.db
+        .delete_user(&actor.change(), id, version.expected())
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -165,12 +185,18 @@ pub(crate) async fn delete_user(
 #[utoipa::path(tag = "users", params(("id" = i64, Path)), security(("bearer" = []), ("session" = [])), responses(
     (status = 204, description = "All are ended"), (status = 404, description = "There is none")))]
 #[post("/api/account/users/{id}/end-logins")]
-pub(crate) async fn end_logins(app: web::Data<App>, actor: Actor, Id(id): Id) -> ApiResult<HttpResponse> {
+pub(crate) async fn end_logins(
+    app: web::Data<App>,
+    actor: Actor,
+    Id(id): Id,
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::ManageUsers)?;
     let user = app.db.user(id).await?;
     app.db.revoke_refresh_tokens_of(id, Time::now()).await?;
     app.db.delete_sessions_of(id, None).await?;
     let about = (id.to_string(), user.name);
-    app.db.note(&actor.change(), ("end_logins", "user"), about, None).await?;
+    app.db
+        .note(&actor.change(), ("end_logins", "user"), about, None)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }

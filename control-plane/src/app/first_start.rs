@@ -45,7 +45,9 @@ pub(super) async fn make_root(
         must_change_password: false,
     };
     let change = Change::by_system("startup");
-    let made = db.create_first_user(&change, root, Hidden::new(hash)).await?;
+    let made = db
+        .create_first_user(&change, root, Hidden::new(hash))
+        .await?;
     // another control plane may have been first: then its password is the one
     Ok(made.filter(|_| made_up).map(|_| password))
 }

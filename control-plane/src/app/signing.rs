@@ -36,7 +36,11 @@ impl Signing {
 }
 
 /// Reads the ring; makes the first key where there is none.
-pub(super) async fn read(db: &Db, seal: &SealKey, lifetime: Duration) -> Result<KeyRing, StartError> {
+pub(super) async fn read(
+    db: &Db,
+    seal: &SealKey,
+    lifetime: Duration,
+) -> Result<KeyRing, StartError> {
     let (kid, sealed) = fresh(seal).map_err(|error| StartError::Sealed(error.to_string()))?;
     let rows = db
         .ensure_signing_key(&Change::by_system("startup"), &kid, sealed)
@@ -65,12 +69,18 @@ async fn renewed(app: &App) -> Result<Option<KeyRing>, StoreError> {
     {
         let change = Change::by_system("key rotation");
         let forget = Time::from(now.utc() - KEPT);
-        rows = app.db.rotate_signing_key(&change, &kid, sealed, forget).await?;
+        rows = app
+            .db
+            .rotate_signing_key(&change, &kid, sealed, forget)
+            .await?;
         tracing::info!(kid, "a new key signs access tokens");
     }
     let ring = ring_of(rows, &app.seal, lifetime);
     ring.map(Some).or_else(|why| {
-        tracing::error!(why, "the keys that sign access tokens cannot be read; the last ones stay in force");
+        tracing::error!(
+            why,
+            "the keys that sign access tokens cannot be read; the last ones stay in force"
+        );
         Ok(None)
     })
 }
@@ -93,8 +103,15 @@ fn ring_of(
         let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let bytes = bytes.ok_or("is no signing key")?;
         // tokens that it signed are good until they expire
-        let retired = row.retired_at.map(|at| KeyRing::retirement(lifetime, at.utc()));
-        Ok::<_, String>(SigningKey::new(row.kid, bytes, row.created_at.utc(), retired))
+        let retired = row
+            .retired_at
+            .map(|at| KeyRing::retirement(lifetime, at.utc()));
+        Ok::<_, String>(SigningKey::new(
+            row.kid,
+            bytes,
+            row.created_at.utc(),
+            retired,
+        ))
     });
     let keys = keys.collect::<Result<_, _>>()?;
     KeyRing::new(keys).map_err(|error| error.to_string())

@@ -44,7 +44,10 @@ pub(super) fn render(api: &Value) -> String {
     page.push_str("<h2 id=\"schemas\">Schemas</h2>");
     for (name, schema) in object(&api["components"]["schemas"]) {
         let name = escaped(name);
-        let _ = write!(page, "<details id=\"schema-{name}\"><summary><code>{name}</code></summary>");
+        let _ = write!(
+            page,
+            "<details id=\"schema-{name}\"><summary><code>{name}</code></summary>"
+        );
         render_fields(&mut page, schema);
         page.push_str("</details>");
     }
@@ -59,7 +62,10 @@ fn by_tag(api: &Value) -> BTreeMap<&str, Vec<Operation<'_>>> {
     for (path, item) in object(&api["paths"]) {
         for (method, operation) in object(item) {
             let tag = operation["tags"][0].as_str().unwrap_or("other");
-            groups.entry(tag).or_default().push((path, method, operation));
+            groups
+                .entry(tag)
+                .or_default()
+                .push((path, method, operation));
         }
     }
     groups
@@ -86,10 +92,18 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
     });
     let rows: String = rows.collect();
     if !rows.is_empty() {
-        let _ = write!(page, "<table><tr><th>Parameter</th><th>Type</th><th></th></tr>{rows}</table>");
+        let _ = write!(
+            page,
+            "<table><tr><th>Parameter</th><th>Type</th><th></th></tr>{rows}</table>"
+        );
     }
     for (kind, content) in object(&operation["requestBody"]["content"]) {
-        let _ = write!(page, "<p>Body, {}: {}</p>", escaped(kind), type_of(&content["schema"]));
+        let _ = write!(
+            page,
+            "<p>Body, {}: {}</p>",
+            escaped(kind),
+            type_of(&content["schema"])
+        );
     }
     page.push_str("<table><tr><th>Status</th><th>Body</th><th></th></tr>");
     for (status, answer) in object(&operation["responses"]) {
@@ -108,8 +122,14 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
 fn render_fields(page: &mut String, schema: &Value) {
     let _ = write!(page, "<p>{}</p>", text(&schema["description"]));
     if let Some(values) = schema["enum"].as_array() {
-        let values = values.iter().map(|value| format!("<code>{}</code>", text(value)));
-        let _ = write!(page, "<p>One of {}</p>", values.collect::<Vec<_>>().join(", "));
+        let values = values
+            .iter()
+            .map(|value| format!("<code>{}</code>", text(value)));
+        let _ = write!(
+            page,
+            "<p>One of {}</p>",
+            values.collect::<Vec<_>>().join(", ")
+        );
     }
     let required = |name: &str| {
         let mut names = schema["required"].as_array().into_iter().flatten();
@@ -189,7 +209,13 @@ mod tests {
             "components": {"schemas": {"A": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}}},
         });
         let page = render(&api);
-        assert!(page.contains("<code>/a</code>") && page.contains("#schema-A"), "{page}");
-        assert!(page.contains("&lt;b&gt;") && !page.contains("<b>bold"), "{page}");
+        assert!(
+            page.contains("<code>/a</code>") && page.contains("#schema-A"),
+            "{page}"
+        );
+        assert!(
+            page.contains("&lt;b&gt;") && !page.contains("<b>bold"),
+            "{page}"
+        );
     }
 }

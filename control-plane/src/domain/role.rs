@@ -35,6 +35,9 @@ pub enum Role {
 pub struct UnknownRole;
 
 impl Role {
+    /// Each of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
     /// As it is written everywhere.
     pub fn as_str(self) -> &'static str {
         match self {

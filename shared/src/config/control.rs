@@ -147,7 +147,10 @@ mod tests {
         let seen: Vec<_> = problems.iter().map(|p| (p.key.as_str(), p.line)).collect();
         assert_eq!(
             seen,
-            [("control_plane.listen", Some(2)), ("control_plane.pulls", Some(4))]
+            [
+                ("control_plane.listen", Some(2)),
+                ("control_plane.pulls", Some(4))
+            ]
         );
         let text = "control_plane: {root_password: hunter22222}";
         let config = ControlConfig::from_yaml(text, &Overrides::default()).unwrap();
