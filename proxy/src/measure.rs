@@ -64,6 +64,7 @@ impl Case {
                 model: Some(entry.id),
                 unheld: None,
                 only: None,
+                cloud: false,
             })
             .collect();
         Self {
