@@ -1,0 +1,77 @@
+//! What of a client's head comes to a node: no path that climbs.
+
+use super::{House, statuses, wire};
+use crate::support::{Client, Response};
+
+/// A chat with these lines in its head, on a connection of its own.
+async fn ask(house: &House, target: &str, lines: &str, body: &str) -> Response {
+    let mut client = Client::connect(house.addr()).await;
+    let length = body.len();
+    client
+        .send(format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    client.response().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_climbs_reaches_no_node_however_it_is_spelt() {
+    let house = House::with(&[]).await;
+    for (path, want) in [
+        ("/v1/%ff/..%2f..%2fapi%2fpull", 307),
+        ("/v1/%252e%252e/api/pull", 404),
+        ("/v1/..\\..\\api\\pull", 404),
+        ("/v1/%252e%252e%252fapi%252fpull", 404),
+        ("/v1/..%252f..%252fapi%252fpull", 404),
+        ("/v1/..%5c..%5capi%5cpull", 404),
+        ("/v1/..;/api/pull", 404),
+        ("/v1/%ff", 404),
+        ("/v1/x%00", 404),
+        ("/api/blobs/%252e%252e%252fme", 404),
+        ("/api/blobs/..%5cme", 404),
+    ] {
+        let answer = ask(&house, path, "", r#"{"model":"tiny"}"#).await;
+        assert_eq!(answer.status, want, "{path}: {answer:?}");
+        if want == 307 {
+            assert_eq!(answer.header("location"), Some("/api/pull"));
+        }
+    }
+    // raw bytes that are no text
+    let raw = b"POST /v1/\xff/..%2f..%2fapi%2fpull HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = wire(house.addr(), raw).await;
+    assert!(
+        matches!(statuses(&answer)[..], [307 | 400 | 404]),
+        "{answer}"
+    );
+    let raw = b"POST /v1/\xff HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = wire(house.addr(), raw).await;
+    assert!(matches!(statuses(&answer)[..], [400 | 404]), "{answer}");
+    assert!(house.relayed().is_empty(), "{:?}", house.relayed());
+    house.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_digests_may_be_escaped_as_clients_do() {
+    let house = House::with(&[]).await;
+    let mut client = Client::connect(house.addr()).await;
+    for (path, want) in [
+        ("/v1/models/tiny%3Alatest", 200),
+        ("/v1/models/library%2Ftiny", 200),
+        ("/v1/models/ns%2Fname%252e", 404),
+    ] {
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.status, want, "{path}");
+    }
+    let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    for path in [
+        format!("/api/blobs/sha256:{digest}"),
+        format!("/api/blobs/sha256%3A{digest}"),
+    ] {
+        let answer = ask(&house, &path, "", "").await;
+        assert!(matches!(answer.status, 200 | 201), "{path}: {answer:?}");
+    }
+    house.is_idle().await;
+}
