@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header;
+use http::{StatusCode, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorType, HttpPeer};
@@ -126,6 +126,12 @@ impl Gateway {
         head: &ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // nobody asked for it, and what follows would be neither judged nor counted
+            let mut error = Error::explain(ErrorType::InvalidHTTPHeader, "an unasked 101");
+            error.as_up();
+            return Err(error);
+        }
         if head.status.is_informational() {
             return Ok(());
         }

@@ -1,7 +1,9 @@
-//! What of a client's head comes to a node: no path that climbs.
+//! What of a client's head comes to a node: no path that climbs, no upgrade.
+
+use aivonx_sim::{Fault, FaultScope};
 
 use super::{House, statuses, wire};
-use crate::support::{Client, Response};
+use crate::support::{Client, Response, chat};
 
 /// A chat with these lines in its head, on a connection of its own.
 async fn ask(house: &House, target: &str, lines: &str, body: &str) -> Response {
@@ -74,4 +76,46 @@ async fn names_and_digests_may_be_escaped_as_clients_do() {
         assert!(matches!(answer.status, 200 | 201), "{path}: {answer:?}");
     }
     house.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_gets_a_node_to_change_the_protocol() {
+    let house = House::with(&[]).await;
+    let body = chat("tiny", 1, false);
+    for lines in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Connection: x-named\r\nX-Named: a\r\nUpgrade: websocket\r\n",
+    ] {
+        let answer = ask(&house, "/api/chat", lines, &body).await;
+        assert_eq!(answer.status, 200, "{lines}");
+        let seen = house.relayed().pop().unwrap();
+        for name in ["upgrade", "http2-settings", "x-named"] {
+            assert_eq!(seen.header(name), None, "{lines}");
+        }
+        let connection = seen.header("connection").unwrap_or("keep-alive");
+        assert!(
+            connection.eq_ignore_ascii_case("keep-alive"),
+            "{connection}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_changes_the_protocol_has_failed() {
+    let house = House::with(&[("BREAKER__FAILURES", "100")]).await;
+    let switching = Fault::Status {
+        code: 101,
+        message: Some(String::new()),
+    };
+    let scope = FaultScope::always().path("/api/chat");
+    house.sim.fault_for(switching, scope);
+    for lines in ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"] {
+        let answer = ask(&house, "/api/chat", lines, &chat("tiny", 1, true)).await;
+        assert_eq!(answer.status, 502, "{lines}: {answer:?}");
+        let error = answer.json()["error"].to_string();
+        assert!(error.contains("n0"), "{error}");
+    }
+    house.sim.clear_faults();
+    house.still_serves().await;
 }
