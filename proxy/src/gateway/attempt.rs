@@ -115,7 +115,8 @@ impl Gateway {
         ctx.body.frame(head)?;
         let snapshot = self.fleet.load();
         headers::strip(head, |name| snapshot.access().is_user_header(name));
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
+        let (base, read) = (&node.doc().url.base, ctx.route.query_read());
+        headers::to_node(head, node.authority(), base, &ctx.id_value, read)?;
         crate::upstream::peer::authorize(head, node)
     }
 

@@ -220,6 +220,18 @@ impl Route {
         }
     }
 
+    /// The names in a query that a node reads (a form's fields, which Go looks for there, too) or
+    /// hands on to ollama.com. What else stands in one may be a key, and goes nowhere.
+    pub(crate) fn query_read(&self) -> &'static [&'static str] {
+        match self {
+            Self::Node(NodeRoute::V1Transcriptions) => {
+                &["model", "response_format", "language", "prompt"]
+            }
+            Self::Node(NodeRoute::V1Messages) => &["beta"],
+            _ => &[],
+        }
+    }
+
     /// Reads method and path (without the query). What counts is the decoded path, as in Go.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
         let bytes = unescaped(path);

@@ -1,8 +1,8 @@
-//! What of a client's head comes to a node: no path that climbs, no upgrade.
+//! What of a client's head comes to a node: no path that climbs, no upgrade, no key in a wrong place.
 
-use aivonx_sim::{Fault, FaultScope};
+use aivonx_sim::{Fault, FaultScope, NodeSpec};
 
-use super::{House, statuses, wire};
+use super::{DIALECTS, House, statuses, wire};
 use crate::support::{Client, Response, chat};
 
 /// A chat with these lines in its head, on a connection of its own.
@@ -118,4 +118,50 @@ async fn a_node_that_changes_the_protocol_has_failed() {
     }
     house.sim.clear_faults();
     house.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_in_a_wrong_place_does_not_reach_a_node() {
+    let house = House::before(NodeSpec::new(), &[]).await;
+    let names = [
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "X-Api-Key",
+        "Api-Key",
+        "ApiKey",
+        "X-Goog-Api-Key",
+        "X-Auth-Token",
+        "X-Auth-Key",
+        "X-Access-Token",
+    ];
+    let lines: String = names.map(|name| format!("{name}: secret\r\n")).concat();
+    for (path, more) in DIALECTS {
+        let target = format!("{path}?key=secret&api_key=secret&beta=true&ts=secret");
+        let body = format!(r#"{{"model":"tiny",{more}}}"#);
+        let answer = ask(&house, &target, &lines, &body).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        let seen = house.relayed().pop().unwrap();
+        assert_eq!(seen.path, path);
+        assert!(!seen.target.contains("secret"), "{}", seen.target);
+        let leaks = seen.headers.iter().any(|(_, value)| value == "secret");
+        assert!(!leaks, "{:?}", seen.headers);
+        // with a cloud model a node hands the query on: there it means something
+        let keeps = path == "/v1/messages";
+        assert_eq!(
+            seen.target.ends_with("?beta=true"),
+            keeps,
+            "{}",
+            seen.target
+        );
+    }
+    ask(
+        &house,
+        "/api/nosuch?key=secret",
+        &lines,
+        r#"{"model":"tiny"}"#,
+    )
+    .await;
+    let seen = house.relayed().pop().unwrap();
+    assert_eq!(seen.target, "/api/nosuch");
 }
