@@ -143,17 +143,25 @@ pub(crate) fn for_http_1_0(head: &mut ResponseHeader) {
     head.set_version(http::Version::HTTP_10);
 }
 
-/// Names the origin that may read the answer, as gin-contrib/cors does.
+/// Names the origin that may read the answer, as gin-contrib/cors does, and the headers of ours that
+/// it may read, too.
 pub(crate) fn allow_origin(head: &mut ResponseHeader, origin: &HeaderValue) -> Result<()> {
     head.insert_header("Access-Control-Allow-Origin", origin.clone())?;
+    let exposed = HeaderValue::from_static(EXPOSE_HEADERS);
+    head.insert_header("Access-Control-Expose-Headers", exposed)?;
     head.append_header("Vary", "Origin")?;
     Ok(())
 }
 
 /// The answer to a preflight from an allowed origin (recording `transport-preflight`), with the
-/// headers of Anthropic's SDK beside Ollama's own list.
-pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
+/// headers beside Ollama's own list that libraries send from a browser. An origin of the
+/// configuration may name a node, too (`pins`).
+pub(crate) fn preflight(head: &mut ResponseHeader, pins: bool) -> Result<()> {
+    head.remove_header("Access-Control-Expose-Headers"); // of an answer that is not here yet
     head.insert_header("Access-Control-Allow-Headers", ALLOW_HEADERS)?;
+    if pins {
+        head.append_header("Access-Control-Allow-Headers", "X-Aivonx-Node")?;
+    }
     head.insert_header(
         "Access-Control-Allow-Methods",
         "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
@@ -164,7 +172,18 @@ pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
-const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,Anthropic-Beta";
+/// Ollama's list, then what OpenAI's and Anthropic's libraries send from a browser beside it.
+const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,\
+    Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,\
+    X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,\
+    X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,\
+    X-Stainless-Runtime-Version,X-Stainless-Timeout,\
+    X-Stainless-Helper,X-Stainless-Raw-Response,X-Stainless-Read-Timeout,Openai-Organization,\
+    Openai-Project,Idempotency-Key,X-Request-Id,X-Api-Key,Anthropic-Version,Anthropic-Beta,\
+    Anthropic-Dangerous-Direct-Browser-Access";
+/// What aivonx adds to answers, and when to come back.
+const EXPOSE_HEADERS: &str =
+    "X-Request-Id,X-Aivonx-Node,X-Aivonx-Model,X-Aivonx-Attempts,Retry-After";
 
 #[cfg(test)]
 mod tests {
