@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
+use crate::edge;
 use crate::fleet::Node;
 use crate::merge;
 use crate::request::body::{self, BodyError};
@@ -45,6 +46,7 @@ impl Gateway {
         session
             .downstream_session
             .set_write_timeout(Some(self.timeouts.client));
+        edge::arrived(session);
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers
