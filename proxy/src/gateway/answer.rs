@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
+use crate::edge;
 use crate::fleet::Node;
 use crate::merge;
 use crate::request::body::{self, BodyError};
@@ -45,6 +46,7 @@ impl Gateway {
         session
             .downstream_session
             .set_write_timeout(Some(self.timeouts.client));
+        edge::arrived(session);
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers
@@ -180,18 +182,25 @@ impl Gateway {
             }
         }
         if options {
-            respond(
-                session,
-                ctx,
-                Local {
-                    allow,
-                    preflight: true,
-                    ..Local::empty(204)
-                },
-            )
-            .await?;
+            self.answer_preflight(session, ctx, allow).await?;
         }
         Ok(!options)
+    }
+
+    async fn answer_preflight(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        allow: Option<&'static str>,
+    ) -> Result<()> {
+        let origin = ctx.origin.as_ref().and_then(|origin| origin.to_str().ok());
+        let pins = origin.is_some_and(|origin| self.origin.is_configured(origin));
+        let answer = Local {
+            allow,
+            preflight: Some(Preflight { pins }),
+            ..Local::empty(204)
+        };
+        respond(session, ctx, answer).await
     }
 
     /// Reads a short body that nobody asked for, as Go's server does before it answers. A longer
@@ -284,13 +293,20 @@ async fn refuse_faulty(session: &mut Session, ctx: &mut RequestCtx) -> Result<bo
     Ok(true)
 }
 
+/// What a page is told that asks before it sends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Preflight {
+    /// Whether it may name a node.
+    pins: bool,
+}
+
 /// An answer of the proxy's own.
 pub(super) struct Local {
     pub(super) status: u16,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: Bytes,
     pub(super) allow: Option<&'static str>,
-    pub(super) preflight: bool,
+    pub(super) preflight: Option<Preflight>,
     pub(super) retry_after: Option<u64>,
     /// Whether the answer says how to present a key.
     pub(super) challenge: bool,
@@ -317,7 +333,7 @@ impl Local {
             content_type: None,
             body: Bytes::new(),
             allow: None,
-            preflight: false,
+            preflight: None,
             retry_after: None,
             challenge: false,
             node: None,
@@ -350,8 +366,8 @@ pub(super) async fn respond(
     if let Some(origin) = &ctx.origin {
         headers::allow_origin(&mut head, origin)?;
     }
-    if answer.preflight {
-        headers::preflight(&mut head)?;
+    if let Some(preflight) = answer.preflight {
+        headers::preflight(&mut head, preflight.pins)?;
     }
     if let Some(allow) = answer.allow {
         head.insert_header("Allow", allow)?;
