@@ -14,6 +14,7 @@ mod pin;
 mod store;
 mod transfer;
 
+mod unload;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -110,6 +111,7 @@ impl ProxyHttp for Gateway {
         }
         self.read_body(session, ctx).await?;
         self.permit(session, ctx)?;
+        Self::judge_work(session, ctx).await?;
         self.pin(session, ctx)?;
         if self.unload(session, ctx).await? {
             return Ok(true);

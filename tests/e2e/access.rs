@@ -9,6 +9,7 @@ mod revoked;
 mod store;
 
 use std::fmt::Write as _;
+mod unloading;
 use std::net::SocketAddr;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};

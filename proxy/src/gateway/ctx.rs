@@ -43,6 +43,8 @@ pub(crate) struct RequestCtx {
     pub(super) found: Option<Found>,
     pub(super) resolved: Resolved,
     pub(super) body: Body,
+    /// Whether it asks for nothing but to unload its model.
+    pub(super) unloads: bool,
     pub(super) here: Option<Here>,
 
     /// Proof of the place on the present node.
@@ -95,6 +97,7 @@ impl RequestCtx {
             body: Body::default(),
             here: None,
             permit: None,
+            unloads: false,
             prepared: None,
             attempt: None,
             attempts: 0,

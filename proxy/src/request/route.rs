@@ -173,6 +173,14 @@ impl NodeRoute {
         )
     }
 
+    /// Whether a request with nothing to do unloads its model where `keep_alive` says so.
+    pub(crate) fn may_unload(self) -> bool {
+        matches!(
+            self,
+            Self::Generate | Self::Chat | Self::Embed | Self::Embeddings
+        )
+    }
+
     /// Whether the runner is asked, so that the answer's time says something of it.
     pub(crate) fn infers(self) -> bool {
         !matches!(
