@@ -11,10 +11,11 @@ mod editing;
 mod failure;
 mod finish;
 mod pin;
+mod read;
 mod store;
 mod transfer;
-
 mod unload;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -110,8 +111,8 @@ impl ProxyHttp for Gateway {
             return self.change_store(session, ctx, route).await;
         }
         self.read_body(session, ctx).await?;
-        self.permit(session, ctx)?;
         Self::judge_work(session, ctx).await?;
+        self.permit(session, ctx)?;
         self.pin(session, ctx)?;
         if self.unload(session, ctx).await? {
             return Ok(true);

@@ -6,6 +6,7 @@ mod matrix;
 mod models;
 mod over_http2;
 mod revoked;
+mod pinned;
 mod store;
 
 use std::fmt::Write as _;

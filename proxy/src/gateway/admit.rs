@@ -56,8 +56,11 @@ impl Gateway {
         identified: Result<(), Rejection>,
         pins: bool,
     ) -> Result<(), Rejection> {
-        let Some(scope) = ctx.route.scope(ctx.dialect) else {
-            return Ok(());
+        let scope = match ctx.route.scope(ctx.dialect) {
+            Some(scope) => scope,
+            // the version is for everybody, whose it is is not
+            None if pins && ctx.route.is_read() => Scope::Manage,
+            None => return Ok(()),
         };
         identified?;
         let caller = ctx.caller.as_ref().ok_or(Rejection::NoKey)?;

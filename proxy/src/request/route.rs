@@ -209,6 +209,14 @@ impl Route {
         }
     }
 
+    /// Whether it tells something of the nodes without asking one.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Version | Self::Tags | Self::Ps | Self::Models | Self::Model(_)
+        )
+    }
+
     /// What a caller needs for it; `None`: nothing. A POST below `/api` that this version does not
     /// know may change a node.
     pub(crate) fn scope(&self, dialect: Dialect) -> Option<Scope> {
