@@ -17,6 +17,7 @@ use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
 use crate::request::route::{NodeRoute, Route, StoreRoute};
 use crate::store::Turn;
+use crate::store::asked::Shown;
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -42,9 +43,9 @@ pub(crate) struct RequestCtx {
     /// What the body said.
     pub(super) found: Option<Found>,
     pub(super) resolved: Resolved,
-    pub(super) body: Body,
     /// Whether it asks for nothing but to unload its model.
     pub(super) unloads: bool,
+    pub(super) body: Body,
     pub(super) here: Option<Here>,
 
     /// Proof of the place on the present node.
@@ -72,6 +73,8 @@ pub(crate) struct RequestCtx {
     pub(super) asked_for_usage: bool,
     /// Takes them out again.
     pub(super) usage_filter: Option<Box<UsageFilter>>,
+    /// The models that a change names, for logs.
+    pub(super) shown: Shown,
     /// The turn of a pull or create that is relayed.
     pub(super) turn: Option<Turn>,
     /// Whether the node whose store this changed is being read again.
@@ -94,10 +97,10 @@ impl RequestCtx {
             origin: None,
             found: None,
             resolved: Resolved::default(),
+            unloads: false,
             body: Body::default(),
             here: None,
             permit: None,
-            unloads: false,
             prepared: None,
             attempt: None,
             attempts: 0,
@@ -112,6 +115,7 @@ impl RequestCtx {
             tail: Tail::default(),
             asked_for_usage: false,
             usage_filter: None,
+            shown: Shown::default(),
             turn: None,
             is_known: false,
             outcome: None,

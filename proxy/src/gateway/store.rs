@@ -39,6 +39,10 @@ impl Gateway {
         }
         let body = self.read_change(session, ctx).await?;
         let asked = Asked::read(&body);
+        ctx.shown = asked
+            .as_ref()
+            .map(|asked| asked.shown(route))
+            .unwrap_or_default();
         self.permit_change(ctx, route, asked.as_ref())
             .map_err(failure::rejected)?;
         ctx.resolved.stream = asked

@@ -1,15 +1,16 @@
 //! The answers to changes of several stores: progress lines of a job, or one object at the end.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::prelude::Error;
 use pingora_proxy::Session;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use aivonx_shared::fleet_doc::WhenClientLeaves;
-use aivonx_shared::model_name::ModelName;
 
 use super::answer::{JSON, Local, respond};
 use super::ctx::RequestCtx;
@@ -18,11 +19,12 @@ use super::{Gateway, failure};
 use crate::request::headers;
 use crate::request::rejection::Rejection;
 use crate::request::route::StoreRoute;
+use crate::store::Change;
 use crate::store::answer::Ending;
 use crate::store::asked::Asked;
 use crate::store::call::Question;
 use crate::store::targets::Target;
-use crate::store::transfer::{Piece, Running, Transfer};
+use crate::store::transfer::{Asker, Piece, Running, Transfer};
 
 impl Gateway {
     /// A change that is ours to answer; always true.
@@ -61,7 +63,7 @@ impl Gateway {
             }
             _ => {
                 ctx.node = only_node(&targets);
-                let running = self.begin_transfer(route, asked, question, targets);
+                let running = self.begin_transfer(ctx, route, question, targets)?;
                 self.answer_transfer(session, ctx, running).await?;
             }
         }
@@ -70,22 +72,21 @@ impl Gateway {
 
     fn begin_transfer(
         &self,
+        ctx: &RequestCtx,
         route: StoreRoute,
-        asked: &Asked,
         question: Question,
         targets: Vec<Target>,
-    ) -> Running {
+    ) -> Result<Running> {
         let leaves = self.fleet.load().pull().when_client_leaves;
-        self.stores.begin(Transfer {
+        Ok(self.stores.begin(Transfer {
             route: route.label(),
-            // a name that is none is a client's text, which is not logged
-            model: ModelName::parse_for_store(asked.model())
-                .map_or_else(|_| String::new(), |name| name.display().to_owned()),
+            shown: ctx.shown.clone(),
+            asker: asker(ctx)?,
             question,
             targets,
             outlives_client: route == StoreRoute::Pull && leaves == WhenClientLeaves::Continue,
             _keep: Box::new(self.active.enter()),
-        })
+        }))
     }
 
     /// Hands on what the job says, for as long as the client is there.
@@ -112,6 +113,8 @@ impl Gateway {
                     let lines = lines.into_iter().flatten().map(|line| format!("{line}\n"));
                     (lines.collect::<String>().into(), Some(ending))
                 }
+                Some(Piece::Revoked) if has_head => return end_revoked(session, ctx).await,
+                Some(Piece::Revoked) => return Err(failure::rejected(Rejection::KeyRevoked)),
                 None => {
                     return Err(failure::rejected(Rejection::NodeFailed(
                         "the job broke off".into(),
@@ -157,13 +160,31 @@ impl Gateway {
         };
         ctx.node = only_node(&targets);
         let keep = self.active.enter();
-        let change = self.stores.change(route.label(), targets, question, keep);
+        let change = Change {
+            route: route.label(),
+            shown: ctx.shown.clone(),
+            asker: asker(ctx)?,
+            question,
+            targets,
+        };
+        let change = self.stores.change(change, keep);
         let told = tokio::select! {
             told = change => told,
             left = session.downstream_session.read_body_or_idle(true) => return Err(client_left(left)),
         };
         end(session, ctx, Ending::of_change(&told, &undone)).await
     }
+}
+
+/// Who wants a change.
+fn asker(ctx: &RequestCtx) -> Result<Asker> {
+    let caller = ctx.caller.as_ref();
+    let caller = caller.ok_or_else(|| failure::rejected(Rejection::NoKey))?; // `admit` went before
+    Ok(Asker {
+        request: ctx.id.clone(),
+        grant: Arc::clone(&caller.grant),
+        user: caller.user().unwrap_or_default().to_owned(),
+    })
 }
 
 /// Nobody that should do it can be asked.
@@ -232,6 +253,18 @@ async fn begin_stream(session: &mut Session, ctx: &RequestCtx) -> Result<()> {
     headers::mark(&mut head, &ctx.id_value, node)?;
     session
         .write_response_header(Box::new(head), false)
+        .await
+        .map_err(Error::into_down)
+}
+
+/// The end of lines whose key was taken out.
+async fn end_revoked(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    ctx.outcome = Some(Rejection::KeyRevoked.reason());
+    let line = json!({ "error": Rejection::KeyRevoked.to_string() });
+    let line = Bytes::from(format!("{line}\n"));
+    ctx.saw(&line);
+    session
+        .write_response_body(Some(line), true)
         .await
         .map_err(Error::into_down)
 }

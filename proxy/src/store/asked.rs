@@ -1,6 +1,7 @@
 //! What the body of a change says, as far as it decides where the change goes. Keys count in any
 //! case and the last of equal ones wins, as Go reads them; all else in the body is passed over.
 
+use aivonx_shared::model_name::ModelName;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -28,6 +29,16 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Reads a body; `None` where only a node can say what is wrong with it. What follows the
+/// The models of a change as logs show them: valid names in their display form, for what is no
+/// name is a client's text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Which one is changed; of copy the one that is copied.
+    pub(crate) model: String,
+    /// What copy calls it.
+    pub(crate) to: Option<String>,
+}
+
     /// first value is not looked at, as in Ollama.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let mut scan = ModelScan::json();
@@ -88,6 +99,27 @@ impl Asked {
 
     /// Takes a member in; `None` where a node answers 400 to its value.
     fn take(&mut self, member: &Member<'_>) -> Option<()> {
+    /// The models for logs.
+    pub(crate) fn shown(&self, route: StoreRoute) -> Shown {
+        let show = |text: &str| {
+            let name = match route {
+                StoreRoute::Pull | StoreRoute::Delete => ModelName::parse_for_store(text),
+                _ => ModelName::parse(text),
+            };
+            name.map_or_else(|_| String::new(), |name| name.display().to_owned())
+        };
+        match route {
+            StoreRoute::Copy => Shown {
+                model: show(&self.source),
+                to: Some(show(&self.destination)),
+            },
+            _ => Shown {
+                model: show(self.model()),
+                to: None,
+            },
+        }
+    }
+
         let value = member.value;
         let texts = [
             ("model", &mut self.model),
@@ -179,6 +211,20 @@ mod tests {
         assert_eq!(
             pull.pull_body(),
             r#"{"model":"a","insecure":true,"stream":true}"#
+    #[test]
+    fn logs_show_valid_names_only() {
+        let copy = asked(r#"{"source":"A","destination":"ns/b:1"}"#).shown(StoreRoute::Copy);
+        assert_eq!(
+            (&*copy.model, copy.to.as_deref()),
+            ("A:latest", Some("ns/b:1"))
+        );
+        let pull = |name: &str| asked(&format!("{{\"model\":\"{name}\"}}")).shown(StoreRoute::Pull);
+        assert_eq!(pull("tiny").model, "tiny:latest");
+        for none in ["", "a//b", "secret text of a client"] {
+            assert_eq!(pull(none), Shown::default(), "{none}");
+        }
+    }
+
         );
     }
 }
