@@ -22,13 +22,13 @@ pub(crate) struct Asked {
     pub(crate) destination: String,
     stream: Option<bool>,
     insecure: bool,
+    /// Of create: where the model runs, if not on the node.
+    remote_host: String,
     /// Of create, by older clients: text that names the model it starts from, or blobs.
     modelfile: String,
     names_blobs: bool,
 }
 
-impl Asked {
-    /// Reads a body; `None` where only a node can say what is wrong with it. What follows the
 /// The models of a change as logs show them: valid names in their display form, for what is no
 /// name is a client's text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Shown {
     pub(crate) to: Option<String>,
 }
 
+impl Asked {
+    /// Reads a body; `None` where only a node can say what is wrong with it. What follows the
     /// first value is not looked at, as in Ollama.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let mut scan = ModelScan::json();
@@ -62,6 +64,21 @@ pub(crate) struct Shown {
         !self.modelfile.is_empty()
     }
 
+    /// Whether create makes a model that runs on another host, to which the node passes requests on.
+    pub(crate) fn is_remote(&self) -> bool {
+        !self.remote_host.is_empty()
+    }
+
+    /// The model that nodes would have anew, or under another name.
+    pub(crate) fn spreads(&self, route: StoreRoute) -> Option<&str> {
+        match route {
+            StoreRoute::Pull => Some(self.model()),
+            StoreRoute::Create => Some(&self.from),
+            StoreRoute::Copy => Some(&self.source),
+            StoreRoute::Push | StoreRoute::Delete | StoreRoute::Blob => None,
+        }
+    }
+
     /// The model by `model`, else by the older `name`.
     pub(crate) fn model(&self) -> &str {
         if self.model.is_empty() {
@@ -82,23 +99,6 @@ pub(crate) struct Shown {
         }
     }
 
-    /// Whether the client wants progress lines, where `default` says what nothing means.
-    pub(crate) fn streams(&self, default: bool) -> bool {
-        self.stream.unwrap_or(default)
-    }
-
-    /// The same pull, with progress: whoever waits for its end still has to know that it moves.
-    pub(crate) fn pull_body(&self) -> Bytes {
-        let mut body = json!({ "model": self.model() });
-        if self.insecure {
-            body["insecure"] = true.into();
-        }
-        body["stream"] = true.into();
-        body.to_string().into()
-    }
-
-    /// Takes a member in; `None` where a node answers 400 to its value.
-    fn take(&mut self, member: &Member<'_>) -> Option<()> {
     /// The models for logs.
     pub(crate) fn shown(&self, route: StoreRoute) -> Shown {
         let show = |text: &str| {
@@ -120,6 +120,23 @@ pub(crate) struct Shown {
         }
     }
 
+    /// Whether the client wants progress lines, where `default` says what nothing means.
+    pub(crate) fn streams(&self, default: bool) -> bool {
+        self.stream.unwrap_or(default)
+    }
+
+    /// The same pull, with progress: whoever waits for its end still has to know that it moves.
+    pub(crate) fn pull_body(&self) -> Bytes {
+        let mut body = json!({ "model": self.model() });
+        if self.insecure {
+            body["insecure"] = true.into();
+        }
+        body["stream"] = true.into();
+        body.to_string().into()
+    }
+
+    /// Takes a member in; `None` where a node answers 400 to its value.
+    fn take(&mut self, member: &Member<'_>) -> Option<()> {
         let value = member.value;
         let texts = [
             ("model", &mut self.model),
@@ -128,6 +145,7 @@ pub(crate) struct Shown {
             ("source", &mut self.source),
             ("destination", &mut self.destination),
             ("modelfile", &mut self.modelfile),
+            ("remote_host", &mut self.remote_host),
         ];
         for (name, slot) in texts {
             if member.is(name) && value != b"null" {
@@ -150,6 +168,10 @@ pub(crate) struct Shown {
 const BLOBS: [&str; 3] = ["files", "adapters", "draft_files"];
 
 /// A boolean or null.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is an error, as of all that is read here"
+)]
 fn flag(value: &[u8]) -> Option<Option<bool>> {
     match value {
         b"true" => Some(Some(true)),
@@ -190,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn logs_show_valid_names_only() {
+        let copy = asked(r#"{"source":"A","destination":"ns/b:1"}"#).shown(StoreRoute::Copy);
+        assert_eq!(
+            (&*copy.model, copy.to.as_deref()),
+            ("A:latest", Some("ns/b:1"))
+        );
+        let pull = |name: &str| asked(&format!("{{\"model\":\"{name}\"}}")).shown(StoreRoute::Pull);
+        assert_eq!(pull("tiny").model, "tiny:latest");
+        for none in ["", "a//b", "secret text of a client"] {
+            assert_eq!(pull(none), Shown::default(), "{none}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_left_to_a_node() {
         for body in [
             "",
@@ -211,20 +247,6 @@ mod tests {
         assert_eq!(
             pull.pull_body(),
             r#"{"model":"a","insecure":true,"stream":true}"#
-    #[test]
-    fn logs_show_valid_names_only() {
-        let copy = asked(r#"{"source":"A","destination":"ns/b:1"}"#).shown(StoreRoute::Copy);
-        assert_eq!(
-            (&*copy.model, copy.to.as_deref()),
-            ("A:latest", Some("ns/b:1"))
-        );
-        let pull = |name: &str| asked(&format!("{{\"model\":\"{name}\"}}")).shown(StoreRoute::Pull);
-        assert_eq!(pull("tiny").model, "tiny:latest");
-        for none in ["", "a//b", "secret text of a client"] {
-            assert_eq!(pull(none), Shown::default(), "{none}");
-        }
-    }
-
         );
     }
 }
