@@ -1,16 +1,17 @@
 //! Who may use the data plane: keys, anonymous callers, their addresses, their limits and models.
 
 mod cloud;
+mod keys;
 mod limits;
 mod matrix;
 mod models;
 mod over_http2;
-mod revoked;
 mod pinned;
+mod revoked;
 mod store;
+mod unloading;
 
 use std::fmt::Write as _;
-mod unloading;
 use std::net::SocketAddr;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
