@@ -14,7 +14,6 @@ use super::ctx::RequestCtx;
 use super::{Gateway, failure};
 use crate::edge;
 use crate::fleet::Node;
-use crate::merge;
 use crate::request::body::{self, BodyError};
 use crate::request::demand::Resolved;
 use crate::request::origin::Verdict;
@@ -89,7 +88,7 @@ impl Gateway {
         if matches!(ctx.route, Route::Tags | Route::Models | Route::Model(_)) {
             self.stores.known.settled().await; // a change that was just answered shows
         }
-        let Some(answer) = self.local(ctx)? else {
+        let Some(answer) = self.local(session, ctx)? else {
             return Ok(true);
         };
         respond(session, ctx, answer).await?;
@@ -97,40 +96,26 @@ impl Gateway {
     }
 
     /// What needs no node, from what is known of the fleet.
-    fn local(&self, ctx: &RequestCtx) -> Result<Option<Local>> {
-        let snapshot = self.fleet.load_full();
-        let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
+    fn local(&self, session: &Session, ctx: &RequestCtx) -> Result<Option<Local>> {
+        if ctx.route.is_read() {
+            return self.read(session, ctx).map(Some);
+        }
         Ok(Some(match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
-            Route::Version => match self
-                .version
-                .clone()
-                .or_else(|| merge::lowest_version(&snapshot))
-            {
-                Some(version) => Local::json(serde_json::json!({ "version": version }).to_string()),
-                None => return Err(failure::rejected(Rejection::NoNode)),
-            },
-            Route::Tags => Local::json(merge::tags(&snapshot, grant)),
-            Route::Ps => Local::json(merge::ps(&snapshot, grant)),
-            Route::Models => Local::new(200, JSON, merge::models(&snapshot, grant)),
-            Route::Model(id) => match merge::model(&snapshot, grant, id) {
-                Ok(body) => Local::new(200, JSON, body),
-                Err(name) => {
-                    let body = Dialect::OpenAi.error_body(
-                        404,
-                        &format!("model '{name}' not found"),
-                        &ctx.id,
-                    );
-                    Local::new(404, JSON, format!("{body}\n"))
-                }
-            },
             Route::Blocked(path) => return Err(failure::rejected(Rejection::Blocked(path))),
             Route::Options(methods) | Route::WrongMethod(methods) => Local {
                 allow: Some(methods),
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(None),
+            Route::Version
+            | Route::Tags
+            | Route::Ps
+            | Route::Models
+            | Route::Model(_)
+            | Route::Node(_)
+            | Route::Store(_)
+            | Route::Redirect(..) => return Ok(None),
         }))
     }
 

@@ -173,6 +173,14 @@ impl NodeRoute {
         )
     }
 
+    /// Whether a request with nothing to do unloads its model where `keep_alive` says so.
+    pub(crate) fn may_unload(self) -> bool {
+        matches!(
+            self,
+            Self::Generate | Self::Chat | Self::Embed | Self::Embeddings
+        )
+    }
+
     /// Whether the runner is asked, so that the answer's time says something of it.
     pub(crate) fn infers(self) -> bool {
         !matches!(
@@ -199,6 +207,14 @@ impl Route {
                 "other"
             }
         }
+    }
+
+    /// Whether it tells something of the nodes without asking one.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Version | Self::Tags | Self::Ps | Self::Models | Self::Model(_)
+        )
     }
 
     /// What a caller needs for it; `None`: nothing. A POST below `/api` that this version does not
