@@ -1,4 +1,5 @@
-//! Reads one answer off a connection: head, then a body by its length or in chunks.
+//! Reads one answer off a connection: head, then a body by its length or in chunks. Of HTTP/2, which
+//! brings both in frames, it counts what came.
 
 use std::io;
 
@@ -30,6 +31,21 @@ enum Body {
 }
 
 impl Answer {
+    /// One whose head came in another way than through [`Answer::take`].
+    pub(crate) fn begun(status: u16) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a piece of the body.
+    pub(crate) fn count(&mut self, piece: &[u8]) {
+        let ends = piece.iter().filter(|byte| **byte == b'\n');
+        self.lines += ends.count();
+        self.bytes += piece.len() as u64;
+    }
+
     /// Whether all of it came.
     pub(crate) fn is_whole(&self) -> bool {
         self.done
@@ -108,9 +124,7 @@ impl Answer {
                 if *left == 0 {
                     self.body = Body::Gap(2);
                 }
-                let ends = bytes[..taken].iter().filter(|byte| **byte == b'\n');
-                self.lines += ends.count();
-                self.bytes += taken as u64;
+                self.count(&bytes[..taken]);
                 Ok(taken)
             }
             Body::Gap(left) => {

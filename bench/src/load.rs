@@ -1,23 +1,34 @@
 //! `bench-load`: loads one address and says in JSON what it cost: requests a second, latencies,
 //! errors, and the CPU time and memory of the processes under test (`--pid`, from `/proc`).
 //!
-//! `run` is a closed loop of N keep-alive connections; `open` opens streams that stay open and
-//! measures the memory they take.
+//! `run` is a closed loop of N connections, in HTTP/1.1 or HTTP/2, plain or over TLS; `open` opens
+//! streams that stay open and measures the memory they take; `certificate` makes what servers need
+//! to speak TLS.
 
 mod answer;
+mod certificate;
 mod client;
+mod http2;
 mod process;
+mod request;
+mod tally;
+mod wire;
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-use client::{Client, Request, Tally};
 use process::Processes;
+use request::{Ask, Place, Request};
+use tally::Tally;
+use wire::{Tls, Wire};
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Loads an HTTP address and says what it cost")]
@@ -32,6 +43,11 @@ enum Mode {
     Run(Run),
     /// Opens streams that stay open, and measures the memory they take.
     Open(Open),
+    /// Writes `cert.pem` and `key.pem` for `localhost` into a folder.
+    Certificate {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +69,8 @@ struct Common {
 struct Run {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    ask: Ask,
     #[arg(long, default_value_t = 32)]
     connections: usize,
     /// How long to measure; with `--count`, at most.
@@ -64,18 +82,18 @@ struct Run {
     /// How long to run before measuring.
     #[arg(long, default_value_t = 0.5)]
     warmup: f64,
-    /// Bytes of the body.
-    #[arg(long, default_value_t = 200)]
-    body: usize,
-    /// Where `model` stands in the body.
-    #[arg(long, value_enum, default_value_t = Place::First)]
-    model_at: Place,
-    /// Asks for a stream of this many chunks; 0 for a whole answer.
-    #[arg(long, default_value_t = 0)]
-    chunks: usize,
-    /// Microseconds between two chunks.
-    #[arg(long, default_value_t = 0)]
-    pause_us: u64,
+    /// Speaks TLS and trusts the certificates in this PEM file.
+    #[arg(long, value_name = "FILE")]
+    tls: Option<PathBuf>,
+    /// Speaks HTTP/2: by ALPN over TLS, with prior knowledge without.
+    #[arg(long)]
+    http2: bool,
+    /// Requests at once on each connection of HTTP/2.
+    #[arg(long, default_value_t = 1, requires = "http2")]
+    streams: usize,
+    /// Takes a new connection for each request.
+    #[arg(long, conflicts_with = "http2")]
+    fresh: bool,
 }
 
 #[derive(Debug, Args)]
@@ -84,13 +102,6 @@ struct Open {
     common: Common,
     #[arg(long, default_value_t = 2000)]
     streams: usize,
-}
-
-/// Where `model` stands among the keys of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Place {
-    First,
-    Last,
 }
 
 /// How long a stream of `open` is held, microseconds: longer than any measurement.
@@ -102,13 +113,16 @@ const OPENING: usize = 50;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let measured = match Cli::parse().mode {
-        Mode::Run(run) => measure_run(&run).await,
-        Mode::Open(open) => measure_open(&open).await,
+    let done = match Cli::parse().mode {
+        Mode::Run(run) => measure_run(&run).await.map(Some),
+        Mode::Open(open) => measure_open(&open).await.map(Some),
+        Mode::Certificate { folder } => certificate::write(&folder).map(|()| None),
     };
-    match measured {
+    match done {
         Ok(report) => {
-            println!("{report}");
+            if let Some(report) = report {
+                println!("{report}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -118,15 +132,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn measure_run(run: &Run) -> std::io::Result<Value> {
-    let request = Arc::new(Request {
-        target: run.common.target,
-        bytes: request(&run.common, run),
-        chunks: run.chunks,
-    });
+async fn measure_run(run: &Run) -> io::Result<Value> {
+    let protocol = if run.http2 { "h2" } else { "http/1.1" };
+    let tls = run.tls.as_ref().map(|file| Tls::trusting(file, protocol));
+    let request = Arc::new(run.common.request(&run.ask, tls.transpose()?)?);
     let tally = Arc::new(Tally::new(run.count));
     let clients: Vec<_> = (0..run.connections)
-        .map(|_| tokio::spawn(Client::new(Arc::clone(&request), Arc::clone(&tally)).run()))
+        .map(|_| start(run, &request, &tally))
         .collect();
     tokio::time::sleep(Duration::from_secs_f64(run.warmup)).await;
 
@@ -143,58 +155,49 @@ async fn measure_run(run: &Run) -> std::io::Result<Value> {
     for client in &clients {
         client.abort();
     }
-    Ok(tally.report(took, cpu, processes.memory()?))
+    let mut report = tally.report(took, cpu, processes.memory()?);
+    report["tls"] = request.tls.as_ref().and_then(Tls::agreed).into();
+    Ok(report)
 }
 
-async fn measure_open(open: &Open) -> std::io::Result<Value> {
+fn start(run: &Run, request: &Arc<Request>, tally: &Arc<Tally>) -> JoinHandle<()> {
+    let (request, tally) = (Arc::clone(request), Arc::clone(tally));
+    if run.http2 {
+        let streams = run.streams;
+        let client = http2::Client {
+            request,
+            tally,
+            streams,
+        };
+        return tokio::spawn(client.run());
+    }
+    let fresh = run.fresh;
+    let client = client::Client {
+        request,
+        tally,
+        fresh,
+    };
+    tokio::spawn(client.run())
+}
+
+async fn measure_open(open: &Open) -> io::Result<Value> {
     let processes = Processes::of(&open.common.pids);
-    let ask = |chunks, pause_us| Run {
-        common: Common {
-            target: open.common.target,
-            path: open.common.path.clone(),
-            headers: open.common.headers.clone(),
-            pids: Vec::new(),
-        },
-        connections: 0,
-        seconds: 0.0,
-        count: None,
-        warmup: 0.0,
+    let ask = |chunks, pause_us| Ask {
         body: 200,
         model_at: Place::First,
         chunks,
         pause_us,
     };
-    let make = |run: Run| {
-        Arc::new(Request {
-            target: open.common.target,
-            bytes: request(&run.common, &run),
-            chunks: run.chunks,
-        })
-    };
     // a few whole streams first: what is set up once belongs to no stream
+    let whole = open.common.request(&ask(3, 0), None)?;
     for _ in 0..20 {
-        client::whole(&make(ask(3, 0))).await?;
+        client::whole(&whole).await?;
     }
     tokio::time::sleep(SETTLE).await;
     let idle = processes.memory()?;
 
-    let request = make(ask(2, HELD_US));
-    let (mut held, mut errors) = (Vec::with_capacity(open.streams), 0u64);
-    while held.len() as u64 + errors < open.streams as u64 {
-        let batch = OPENING.min(open.streams - held.len() - errors as usize);
-        let opening: Vec<_> = (0..batch)
-            .map(|_| {
-                let request = Arc::clone(&request);
-                tokio::spawn(async move { client::begin(&request).await })
-            })
-            .collect();
-        for one in opening {
-            match one.await.map_err(std::io::Error::other)? {
-                Ok(stream) => held.push(stream),
-                Err(_) => errors += 1,
-            }
-        }
-    }
+    let request = Arc::new(open.common.request(&ask(2, HELD_US), None)?);
+    let (held, errors) = hold(&request, open.streams).await?;
     tokio::time::sleep(SETTLE).await;
     let open = processes.memory()?;
     let per_stream = |open: u64, idle: u64| (open as f64 - idle as f64) / held.len() as f64;
@@ -207,43 +210,29 @@ async fn measure_open(open: &Open) -> std::io::Result<Value> {
     }))
 }
 
-/// The bytes of one request, head and body.
-fn request(common: &Common, run: &Run) -> Vec<u8> {
-    let body = body(run);
-    let sent: String = common
-        .headers
-        .iter()
-        .flat_map(|line| [line, "\r\n"])
-        .collect();
-    let asked = match (run.chunks, run.pause_us) {
-        (0, _) => String::new(),
-        (chunks, 0) => format!("x-bench-chunks: {chunks}\r\n"),
-        (chunks, pause) => format!("x-bench-chunks: {chunks}\r\nx-bench-pause-us: {pause}\r\n"),
-    };
-    format!(
-        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n\
-         User-Agent: bench-load\r\nContent-Length: {}\r\n{sent}{asked}\r\n{body}",
-        common.path,
-        body.len()
-    )
-    .into_bytes()
+/// Opens streams, and counts those that did not open.
+async fn hold(request: &Arc<Request>, streams: usize) -> io::Result<(Vec<Wire>, usize)> {
+    let (mut held, mut errors) = (Vec::with_capacity(streams), 0);
+    while held.len() + errors < streams {
+        let batch = OPENING.min(streams - held.len() - errors);
+        let opening: Vec<_> = (0..batch)
+            .map(|_| {
+                let request = Arc::clone(request);
+                tokio::spawn(async move { client::begin(&request).await })
+            })
+            .collect();
+        for one in opening {
+            match one.await.map_err(io::Error::other)? {
+                Ok(stream) => held.push(stream),
+                Err(_) => errors += 1,
+            }
+        }
+    }
+    Ok((held, errors))
 }
 
-/// A chat request of about `run.body` bytes: the filling is one message of plain words.
-fn body(run: &Run) -> String {
-    const WORDS: &str = "why is the sky blue and the sea so deep ";
-    let make = |text: &str| {
-        let messages = format!(r#""messages":[{{"role":"user","content":"{text}"}}]"#);
-        let stream = run.chunks > 0;
-        match run.model_at {
-            Place::First => format!(r#"{{"model":"bench",{messages},"stream":{stream}}}"#),
-            Place::Last => format!(r#"{{{messages},"stream":{stream},"model":"bench"}}"#),
-        }
-    };
-    let text: String = WORDS
-        .chars()
-        .cycle()
-        .take(run.body.saturating_sub(make("").len()))
-        .collect();
-    make(&text)
+impl Common {
+    fn request(&self, ask: &Ask, tls: Option<Tls>) -> io::Result<Request> {
+        Request::new(self.target, &self.path, &self.headers, ask, tls)
+    }
 }

@@ -43,7 +43,7 @@ use tokio::sync::watch;
 
 pub(crate) use certificate::{Certificate, CertificateError};
 pub(crate) use connections::Connections;
-pub(crate) use streams::broken_off;
+pub(crate) use streams::{arrived, broken_off};
 
 use crate::telemetry::metrics::Metrics;
 use head::{HeadLimits, NoHead, PREFACE};
@@ -282,6 +282,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
         tokio::select! {
             _ = ServerApp::process_new(&self.proxy, stream, shutdown) => {}
             () = streams.abused() => self.metrics.rejected("rapid_reset"),
+            () = streams.silent(self.heads.patience) => self.metrics.rejected("head_timeout"),
         }
     }
 

@@ -11,8 +11,10 @@ mod editing;
 mod failure;
 mod finish;
 mod pin;
+mod read;
 mod store;
 mod transfer;
+mod unload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,6 +111,7 @@ impl ProxyHttp for Gateway {
             return self.change_store(session, ctx, route).await;
         }
         self.read_body(session, ctx).await?;
+        Self::judge_work(session, ctx).await?;
         self.permit(session, ctx)?;
         self.pin(session, ctx)?;
         if self.unload(session, ctx).await? {

@@ -18,19 +18,38 @@ use std::sync::Arc;
 use aivonx_shared::fleet_doc::Cloud;
 use aivonx_shared::model_name::ModelKey;
 
+use crate::fleet::access::Grant;
 use crate::fleet::inventory::Listed;
 use crate::fleet::{Node, Snapshot};
 
-/// What every node in service lists, newest instant first; of one model the newest entry stands,
+/// What an answer is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The fleet at one moment.
+    pub(crate) snapshot: &'a Snapshot,
+    /// What the caller may do.
+    pub(crate) grant: Option<&'a Grant>,
+    /// The one node that the answer is of, in service or not; `None`: all that are in service.
+    pub(crate) node: Option<&'a Node>,
+}
+
+impl<'a> View<'a> {
+    fn nodes(self) -> impl Iterator<Item = &'a Node> {
+        let nodes = self.snapshot.nodes().iter().map(|node| &**node);
+        nodes.filter(move |node| match self.node {
+            Some(only) => only.serial() == node.serial(),
+            None => node.in_service(),
+        })
+    }
+}
+
+/// What every node of a view lists, newest instant first; of one model the newest entry stands,
 /// with all nodes that list it. Models that may not be sent to a node are not listed for it.
-fn merged(
-    snapshot: &Snapshot,
-    lists: impl Fn(&Node) -> Arc<Vec<Listed>>,
-) -> Vec<(Listed, Vec<String>)> {
+fn merged(view: View<'_>, lists: impl Fn(&Node) -> Arc<Vec<Listed>>) -> Vec<(Listed, Vec<String>)> {
     let mut by_key: HashMap<ModelKey, (Listed, Vec<String>)> = HashMap::new();
-    for node in snapshot.nodes().iter().filter(|node| node.in_service()) {
+    for node in view.nodes() {
         for listed in lists(node).iter() {
-            let denied = listed.is_stub() && snapshot.cloud() == Cloud::Deny;
+            let denied = listed.is_stub() && view.snapshot.cloud() == Cloud::Deny;
             if denied || !node.doc().models.allow(&listed.key) {
                 continue;
             }

@@ -25,6 +25,7 @@ mod turns;
 pub(crate) mod unload;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use aivonx_shared::config::TimeoutConfig;
 use tokio::sync::{Semaphore, watch};
@@ -33,15 +34,47 @@ use tokio::task::JoinSet;
 use crate::fleet::{Fleet, Node};
 use crate::telemetry::metrics::Metrics;
 use answer::{Told, judged};
+use asked::Shown;
 use call::{Caller, Failure, Question, Whole};
 use known::Known;
 use targets::Target;
+use transfer::Asker;
 use turns::Turns;
 
 pub(crate) use turns::Turn;
 
 /// Nodes that copy, delete or unload at once, for one request: each takes a moment.
 const QUICK_AT_ONCE: usize = 16;
+
+/// A copy or delete.
+pub(crate) struct Change {
+    /// The route, for metrics and logs.
+    pub(crate) route: &'static str,
+    /// Its models, for logs.
+    pub(crate) shown: Shown,
+    pub(crate) asker: Asker,
+    pub(crate) question: Question,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Change {
+    /// Says in the log who did what.
+    fn log(&self, told: &[Told], began: Instant) {
+        let failed = told.iter().filter(|told| told.result.is_err()).count();
+        tracing::info!(
+            route = self.route,
+            model = self.shown.model,
+            to = self.shown.to.as_deref(),
+            key = %self.asker.grant.id,
+            user = self.asker.user,
+            request.id = self.asker.request,
+            nodes.done = told.len() - failed,
+            nodes.failed = failed,
+            duration_ms = began.elapsed().as_millis() as u64,
+            "store change ended"
+        );
+    }
+}
 
 /// The stores of the fleet. One for all requests.
 pub(crate) struct Stores {
@@ -111,19 +144,20 @@ impl Stores {
     /// would be worse. `keep` is held as long.
     pub(crate) async fn change(
         self: &Arc<Self>,
-        route: &'static str,
-        targets: Vec<Target>,
-        question: Question,
+        change: Change,
         keep: impl Send + 'static,
     ) -> Vec<Told> {
         let stores = Arc::clone(self);
-        let names: Vec<_> = targets
+        let began = Instant::now();
+        let names: Vec<_> = change
+            .targets
             .iter()
             .map(|target| target.node.name().to_owned())
             .collect();
         let work = tokio::spawn(async move {
-            let _counted = stores.metrics.store_job(route);
-            let told = stores.change_each(targets, question).await;
+            let _counted = stores.metrics.store_job(change.route);
+            let told = stores.change_each(&change).await;
+            change.log(&told, began);
             drop(keep);
             told
         });
@@ -136,7 +170,8 @@ impl Stores {
         })
     }
 
-    async fn change_each(&self, targets: Vec<Target>, question: Question) -> Vec<Told> {
+    async fn change_each(&self, change: &Change) -> Vec<Told> {
+        let targets = &change.targets;
         let mut told: Vec<_> = targets
             .iter()
             .map(|target| Told {
@@ -154,7 +189,7 @@ impl Stores {
             .map(|(index, _)| index)
             .collect();
         let nodes = there.iter().map(|index| Arc::clone(&targets[*index].node));
-        let answers = self.each(nodes.collect(), question).await;
+        let answers = self.each(nodes.collect(), change.question.clone()).await;
         let changed: Vec<_> = answers.iter().map(|(node, _)| Arc::clone(node)).collect();
         for (index, (_, answer)) in there.into_iter().zip(answers) {
             told[index].result = answer.and_then(|whole| judged(&whole));

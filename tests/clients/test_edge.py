@@ -7,29 +7,36 @@ import subprocess
 import anthropic
 import openai
 import pytest
-from harness import CHAT, MISSING
+from harness import CHAT, MISSING, VISION, key
 
 SKY = [{"role": "user", "content": "Why is the sky blue?"}]
 SHORT = {"max_tokens": 8, "temperature": 0}
 
 
-@pytest.fixture
-def trust(fleet) -> ssl.SSLContext:
+def trusted(fleet) -> ssl.SSLContext:
     if fleet.tls is None:
         pytest.skip("no TLS listener")
     return ssl.create_default_context(cafile=str(fleet.authority))
 
 
-@pytest.fixture
-def over_openai(fleet, trust):
-    http = openai.DefaultHttpxClient(http2=True, verify=trust)
-    return openai.OpenAI(base_url=f"{fleet.tls}/v1", api_key="unused", max_retries=0, http_client=http)
+def openai_at(fleet, api_key: str) -> openai.OpenAI:
+    http = openai.DefaultHttpxClient(http2=True, verify=trusted(fleet))
+    return openai.OpenAI(base_url=f"{fleet.tls}/v1", api_key=api_key, max_retries=0, http_client=http)
+
+
+def anthropic_at(fleet, api_key: str) -> anthropic.Anthropic:
+    http = anthropic.DefaultHttpxClient(http2=True, verify=trusted(fleet))
+    return anthropic.Anthropic(base_url=fleet.tls, api_key=api_key, max_retries=0, http_client=http)
 
 
 @pytest.fixture
-def over_anthropic(fleet, trust):
-    http = anthropic.DefaultHttpxClient(http2=True, verify=trust)
-    return anthropic.Anthropic(base_url=fleet.tls, api_key="unused", max_retries=0, http_client=http)
+def over_openai(fleet):
+    return openai_at(fleet, "unused")
+
+
+@pytest.fixture
+def over_anthropic(fleet):
+    return anthropic_at(fleet, "unused")
 
 
 def test_openai_over_http_2(over_openai, fleet):
@@ -58,6 +65,39 @@ def test_anthropic_over_http_2(over_anthropic):
         assert stream.get_final_message().stop_reason == "max_tokens"
 
 
+def test_openai_with_a_key_over_tls_and_http_2(guarded):
+    client = openai_at(guarded, key("some"))
+    raw = client.chat.completions.with_raw_response.create(model=CHAT, messages=SKY, **SHORT)
+    assert raw.http_response.http_version == "HTTP/2"
+    guarded.check_headers(raw.headers)
+    assert raw.parse().choices[0].message.content
+    chunks = list(client.chat.completions.create(model=CHAT, messages=SKY, stream=True, **SHORT))
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert [model.id for model in client.models.list()] == [CHAT]
+    with pytest.raises(openai.PermissionDeniedError, match="not on the list of models"):
+        client.chat.completions.create(model=VISION, messages=SKY)
+    for wrong in ["unused", key("some") + "x", key("old")]:
+        with pytest.raises(openai.AuthenticationError):
+            openai_at(guarded, wrong).chat.completions.create(model=CHAT, messages=SKY, **SHORT)
+
+
+def test_anthropic_with_a_key_over_tls_and_http_2(guarded):
+    ask = {"messages": SKY, "max_tokens": 8}
+    client = anthropic_at(guarded, key("some"))
+    raw = client.messages.with_raw_response.create(model=CHAT, **ask)
+    assert raw.http_response.http_version == "HTTP/2"
+    guarded.check_headers(raw.headers)
+    assert raw.parse().content[0].text.strip()
+    with client.messages.stream(model=CHAT, **ask) as stream:
+        assert "".join(stream.text_stream).strip()
+        assert stream.get_final_message().stop_reason == "max_tokens"
+    with pytest.raises(anthropic.PermissionDeniedError, match="not on the list of models"):
+        client.messages.create(model=VISION, **ask)
+    for wrong in ["unused", key("some") + "x", key("old")]:
+        with pytest.raises(anthropic.AuthenticationError):
+            anthropic_at(guarded, wrong).messages.create(model=CHAT, **ask)
+
+
 def test_many_at_once_share_a_connection_and_one_that_is_stopped_harms_no_other(over_openai, fleet):
     make = over_openai.chat.completions.create
     streams = [make(model=CHAT, messages=SKY, stream=True, **SHORT) for _ in range(4)]
@@ -77,7 +117,9 @@ def test_many_at_once_share_a_connection_and_one_that_is_stopped_harms_no_other(
         ("--http2", "2", True),
     ],
 )
-def test_curl(fleet, trust, how, version, secure):
+def test_curl(fleet, how, version, secure):
+    if fleet.tls is None:
+        pytest.skip("no TLS listener")
     body = json.dumps({"model": CHAT, "messages": SKY, "stream": False, "options": {"num_predict": 3}})
     command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", how, "--cacert", str(fleet.authority)]
     command += ["--data", body, "--write-out", "\n%{http_version}", f"{fleet.tls if secure else fleet.url}/api/chat"]

@@ -1,12 +1,15 @@
 //! Who may use the data plane: keys, anonymous callers, their addresses, their limits and models.
 
 mod cloud;
+mod keys;
 mod limits;
 mod matrix;
 mod models;
 mod over_http2;
+mod pinned;
 mod revoked;
 mod store;
+mod unloading;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -267,7 +267,7 @@ async fn keep_alive_is_held_to_its_bounds() {
         ),
         (
             "/api/embed",
-            r#"{"model":"tiny","input":[],"Keep_Alive":0}"#,
+            r#"{"model":"tiny","input":[],"Keep_Alive":5}"#,
             r#"{"model":"tiny","input":[],"Keep_Alive":60}"#,
         ),
         // within them, absent, of another model, or an unload: as it is
@@ -285,6 +285,11 @@ async fn keep_alive_is_held_to_its_bounds() {
             "/api/generate",
             r#"{"model":"tiny","keep_alive":"0m"}"#,
             r#"{"model":"tiny","keep_alive":"0m"}"#,
+        ),
+        (
+            "/api/embed",
+            r#"{"model":"tiny","input":[],"keep_alive":0}"#,
+            r#"{"model":"tiny","input":[],"keep_alive":0}"#,
         ),
     ] {
         rewritten(&aivonx, &a, path, body, wanted).await;

@@ -5,6 +5,7 @@ mod blobs;
 mod changes;
 mod leaving;
 mod pull;
+mod told;
 mod unload;
 
 use std::net::SocketAddr;

@@ -2,9 +2,11 @@
 //! ever: each costs the proxy a request and the client nothing (CVE-2023-44487), and the limit on
 //! concurrent streams does not see it. A connection on which that happens at a rate no people and no
 //! editor reach is closed. (The `h2` crate does so itself for streams that are reset before they were
-//! even looked at.)
+//! even looked at.) And one that brings no whole head of a request in the time that a head has is
+//! closed: nothing else bounds the wait for the preface inside TLS, or for the rest of a first head.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,6 +32,8 @@ struct Counts {
     /// How many more are overlooked, as of when. Only streams for nothing come here.
     left: Mutex<(f64, Instant)>,
     abused: Notify,
+    /// Whether a request has come.
+    served: AtomicBool,
 }
 
 impl Default for Counts {
@@ -37,6 +41,7 @@ impl Default for Counts {
         Self {
             left: Mutex::new((BURST, Instant::now())),
             abused: Notify::new(),
+            served: AtomicBool::new(false),
         }
     }
 }
@@ -68,6 +73,21 @@ impl Streams {
     pub(super) async fn abused(&self) {
         self.0.abused.notified().await;
     }
+
+    /// Resolves when no request has come in this time; never, where one has.
+    pub(super) async fn silent(&self, patience: Duration) {
+        pingora::time::sleep(patience).await;
+        if self.0.served.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Tells of a request whose head has come.
+pub(crate) fn arrived(session: &Session) {
+    if let Some(counts) = counts(session) {
+        counts.served.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Tells of a stream that its client broke off after this time.
@@ -75,17 +95,17 @@ pub(crate) fn broken_off(session: &Session, after: Duration) {
     if after >= EARLY {
         return;
     }
-    let digest = session
-        .digest()
-        .and_then(|digest| digest.proxy_digest.as_ref());
-    let counts = digest
-        .and_then(|digest| digest.user_data.as_ref())
-        .and_then(|data| data.downcast_ref::<Arc<Counts>>());
-    if let Some(counts) = counts
+    if let Some(counts) = counts(session)
         && counts.one_more(Instant::now())
     {
         counts.abused.notify_one();
     }
+}
+
+/// The counts of a session's connection, where it speaks HTTP/2.
+fn counts(session: &Session) -> Option<&Arc<Counts>> {
+    let digest = session.digest()?.proxy_digest.as_ref()?;
+    digest.user_data.as_ref()?.downcast_ref()
 }
 
 #[cfg(test)]

@@ -27,8 +27,9 @@ pub(crate) struct Grant {
     pub(crate) limits: Limits,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) kind: Kind,
-    /// Set when its key was taken out of the document and its streams shall end.
-    revoked: AtomicBool,
+    /// Set when its key was taken out of the document and its streams shall end. The grants of one
+    /// key share it over all documents: a stream rests on the one with which it began.
+    revoked: Arc<AtomicBool>,
 }
 
 /// What a grant rests on.
@@ -62,11 +63,11 @@ impl Grant {
             limits: Limits::default(),
             limiter: Arc::default(),
             kind,
-            revoked: AtomicBool::new(false),
+            revoked: Arc::default(),
         }
     }
 
-    fn of_key(key: &KeyDoc, limiter: Arc<Limiter>) -> Self {
+    fn of_key(key: &KeyDoc, limiter: Arc<Limiter>, before: Option<&Self>) -> Self {
         let kind = Kind::Key {
             expires: key.expires,
             user_header: key.user_header.as_deref().map(Into::into),
@@ -75,6 +76,7 @@ impl Grant {
             models: key.models.clone(),
             limits: key.limits,
             limiter,
+            revoked: before.map_or_else(Arc::default, |before| Arc::clone(&before.revoked)),
             ..Self::new(&key.id, key.scopes, kind)
         }
     }
@@ -137,7 +139,8 @@ impl Access {
             .keys
             .iter()
             .map(|key| {
-                let grant = Grant::of_key(key, limiter(&key.id));
+                let same = before.and_then(|before| before.keys.get(&key.sha256));
+                let grant = Grant::of_key(key, limiter(&key.id), same.map(|grant| &**grant));
                 (key.sha256, Arc::new(grant))
             })
             .collect();
@@ -302,6 +305,7 @@ mod tests {
 
         let rotated = Access::of(&keys(&key("a", "cc")), Some(&second));
         assert!(again.is_revoked(), "the old secret of a rotated key is out");
+        assert!(a.is_revoked(), "and so is what began two documents ago");
         assert!(rotated.key(&KeyDigest([0xcc; 32])).is_some());
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Snapshot {
 /// One model and who holds it.
 pub(crate) struct ModelEntry {
     pub(crate) id: ModelId,
+    /// Its identity; `None` for the entry that stands for any model.
+    pub(crate) key: Option<ModelKey>,
     /// As metrics and logs show it: from the fleet, never from the client's text (design.md D9).
     pub(crate) label: Box<str>,
     /// In the order of their nodes' serials.
@@ -75,6 +77,7 @@ impl ModelEntry {
         }
         Self {
             id,
+            key: None,
             label: label.into(),
             holders,
             residents,
@@ -111,6 +114,7 @@ impl Snapshot {
             let id = ModelId(index as u32);
             let mut entry = ModelEntry::new(id, key.display(), holders);
             entry.keep_alive = doc.keep_alive_of(&key);
+            entry.key = Some(key.clone());
             let entry = Arc::new(entry);
             by_id.push(Some(Arc::clone(&entry)));
             for spelling in spellings(&key) {

@@ -12,8 +12,8 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
+use crate::edge;
 use crate::fleet::Node;
-use crate::merge;
 use crate::request::body::{self, BodyError};
 use crate::request::demand::Resolved;
 use crate::request::origin::Verdict;
@@ -45,6 +45,7 @@ impl Gateway {
         session
             .downstream_session
             .set_write_timeout(Some(self.timeouts.client));
+        edge::arrived(session);
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers
@@ -87,7 +88,7 @@ impl Gateway {
         if matches!(ctx.route, Route::Tags | Route::Models | Route::Model(_)) {
             self.stores.known.settled().await; // a change that was just answered shows
         }
-        let Some(answer) = self.local(ctx)? else {
+        let Some(answer) = self.local(session, ctx)? else {
             return Ok(true);
         };
         respond(session, ctx, answer).await?;
@@ -95,40 +96,26 @@ impl Gateway {
     }
 
     /// What needs no node, from what is known of the fleet.
-    fn local(&self, ctx: &RequestCtx) -> Result<Option<Local>> {
-        let snapshot = self.fleet.load_full();
-        let grant = ctx.caller.as_ref().map(|caller| &*caller.grant);
+    fn local(&self, session: &Session, ctx: &RequestCtx) -> Result<Option<Local>> {
+        if ctx.route.is_read() {
+            return self.read(session, ctx).map(Some);
+        }
         Ok(Some(match &ctx.route {
             Route::Root => Local::new(200, TEXT_UTF8, "Ollama is running"),
-            Route::Version => match self
-                .version
-                .clone()
-                .or_else(|| merge::lowest_version(&snapshot))
-            {
-                Some(version) => Local::json(serde_json::json!({ "version": version }).to_string()),
-                None => return Err(failure::rejected(Rejection::NoNode)),
-            },
-            Route::Tags => Local::json(merge::tags(&snapshot, grant)),
-            Route::Ps => Local::json(merge::ps(&snapshot, grant)),
-            Route::Models => Local::new(200, JSON, merge::models(&snapshot, grant)),
-            Route::Model(id) => match merge::model(&snapshot, grant, id) {
-                Ok(body) => Local::new(200, JSON, body),
-                Err(name) => {
-                    let body = Dialect::OpenAi.error_body(
-                        404,
-                        &format!("model '{name}' not found"),
-                        &ctx.id,
-                    );
-                    Local::new(404, JSON, format!("{body}\n"))
-                }
-            },
             Route::Blocked(path) => return Err(failure::rejected(Rejection::Blocked(path))),
             Route::Options(methods) | Route::WrongMethod(methods) => Local {
                 allow: Some(methods),
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(None),
+            Route::Version
+            | Route::Tags
+            | Route::Ps
+            | Route::Models
+            | Route::Model(_)
+            | Route::Node(_)
+            | Route::Store(_)
+            | Route::Redirect(..) => return Ok(None),
         }))
     }
 
@@ -180,18 +167,25 @@ impl Gateway {
             }
         }
         if options {
-            respond(
-                session,
-                ctx,
-                Local {
-                    allow,
-                    preflight: true,
-                    ..Local::empty(204)
-                },
-            )
-            .await?;
+            self.answer_preflight(session, ctx, allow).await?;
         }
         Ok(!options)
+    }
+
+    async fn answer_preflight(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        allow: Option<&'static str>,
+    ) -> Result<()> {
+        let origin = ctx.origin.as_ref().and_then(|origin| origin.to_str().ok());
+        let pins = origin.is_some_and(|origin| self.origin.is_configured(origin));
+        let answer = Local {
+            allow,
+            preflight: Some(Preflight { pins }),
+            ..Local::empty(204)
+        };
+        respond(session, ctx, answer).await
     }
 
     /// Reads a short body that nobody asked for, as Go's server does before it answers. A longer
@@ -284,13 +278,20 @@ async fn refuse_faulty(session: &mut Session, ctx: &mut RequestCtx) -> Result<bo
     Ok(true)
 }
 
+/// What a page is told that asks before it sends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Preflight {
+    /// Whether it may name a node.
+    pins: bool,
+}
+
 /// An answer of the proxy's own.
 pub(super) struct Local {
     pub(super) status: u16,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: Bytes,
     pub(super) allow: Option<&'static str>,
-    pub(super) preflight: bool,
+    pub(super) preflight: Option<Preflight>,
     pub(super) retry_after: Option<u64>,
     /// Whether the answer says how to present a key.
     pub(super) challenge: bool,
@@ -317,7 +318,7 @@ impl Local {
             content_type: None,
             body: Bytes::new(),
             allow: None,
-            preflight: false,
+            preflight: None,
             retry_after: None,
             challenge: false,
             node: None,
@@ -350,8 +351,8 @@ pub(super) async fn respond(
     if let Some(origin) = &ctx.origin {
         headers::allow_origin(&mut head, origin)?;
     }
-    if answer.preflight {
-        headers::preflight(&mut head)?;
+    if let Some(preflight) = answer.preflight {
+        headers::preflight(&mut head, preflight.pins)?;
     }
     if let Some(allow) = answer.allow {
         head.insert_header("Allow", allow)?;

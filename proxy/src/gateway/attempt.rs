@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header;
+use http::{StatusCode, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorType, HttpPeer};
@@ -115,7 +115,8 @@ impl Gateway {
         ctx.body.frame(head)?;
         let snapshot = self.fleet.load();
         headers::strip(head, |name| snapshot.access().is_user_header(name));
-        headers::to_node(head, node.authority(), &node.doc().url.base, &ctx.id_value)?;
+        let (base, read) = (&node.doc().url.base, ctx.route.query_read());
+        headers::to_node(head, node.authority(), base, &ctx.id_value, read)?;
         crate::upstream::peer::authorize(head, node)
     }
 
@@ -126,6 +127,12 @@ impl Gateway {
         head: &ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // nobody asked for it, and what follows would be neither judged nor counted
+            let mut error = Error::explain(ErrorType::InvalidHTTPHeader, "an unasked 101");
+            error.as_up();
+            return Err(error);
+        }
         if head.status.is_informational() {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use crate::request::demand::Resolved;
 use crate::request::model_scan::Found;
 use crate::request::route::{NodeRoute, Route, StoreRoute};
 use crate::store::Turn;
+use crate::store::asked::Shown;
 use crate::upstream::attempt::Attempt;
 use crate::upstream::connection::Connection;
 use crate::upstream::retry::Judgement;
@@ -42,6 +43,8 @@ pub(crate) struct RequestCtx {
     /// What the body said.
     pub(super) found: Option<Found>,
     pub(super) resolved: Resolved,
+    /// Whether it asks for nothing but to unload its model.
+    pub(super) unloads: bool,
     pub(super) body: Body,
     pub(super) here: Option<Here>,
 
@@ -70,6 +73,8 @@ pub(crate) struct RequestCtx {
     pub(super) asked_for_usage: bool,
     /// Takes them out again.
     pub(super) usage_filter: Option<Box<UsageFilter>>,
+    /// The models that a change names, for logs.
+    pub(super) shown: Shown,
     /// The turn of a pull or create that is relayed.
     pub(super) turn: Option<Turn>,
     /// Whether the node whose store this changed is being read again.
@@ -92,6 +97,7 @@ impl RequestCtx {
             origin: None,
             found: None,
             resolved: Resolved::default(),
+            unloads: false,
             body: Body::default(),
             here: None,
             permit: None,
@@ -109,6 +115,7 @@ impl RequestCtx {
             tail: Tail::default(),
             asked_for_usage: false,
             usage_filter: None,
+            shown: Shown::default(),
             turn: None,
             is_known: false,
             outcome: None,

@@ -28,11 +28,7 @@ impl Gateway {
             .response_written()
             .map_or(0, |head| head.status.as_u16());
         Self::note_runner(ctx, now);
-        let tokens = if ctx.node.is_some() && status == 200 {
-            ctx.tail.tokens()
-        } else {
-            Tokens::default()
-        };
+        let tokens = tokens(ctx, status);
         let outcome = ctx.outcome.unwrap_or_else(|| outcome(ctx, status, error));
         let node = ctx.node.take();
         let serial = node.as_ref().map_or(0, |node| node.serial());
@@ -65,7 +61,8 @@ impl Gateway {
                 id: &ctx.id,
                 method: method_label(&session.req_header().method),
                 route: ctx.route.label(),
-                model: ctx.resolved.label(),
+                model: shown_model(ctx),
+                to: ctx.shown.to.as_deref(),
                 alias: ctx.resolved.alias_label(),
                 node,
                 status,
@@ -119,6 +116,24 @@ impl Gateway {
         {
             permit.runner_failed(now);
         }
+    }
+}
+
+/// What a node said that its answer took.
+fn tokens(ctx: &RequestCtx, status: u16) -> Tokens {
+    if ctx.node.is_some() && status == 200 {
+        ctx.tail.tokens()
+    } else {
+        Tokens::default()
+    }
+}
+
+/// The model in the access line: of a change as its body names it, else as the fleet knows it.
+fn shown_model(ctx: &RequestCtx) -> &str {
+    if ctx.shown.model.is_empty() {
+        ctx.resolved.label()
+    } else {
+        &ctx.shown.model
     }
 }
 

@@ -39,7 +39,11 @@ impl Gateway {
         }
         let body = self.read_change(session, ctx).await?;
         let asked = Asked::read(&body);
-        self.permit_change(ctx, route, asked.as_ref())
+        ctx.shown = asked
+            .as_ref()
+            .map(|asked| asked.shown(route))
+            .unwrap_or_default();
+        self.permit_change(ctx, route, asked.as_ref(), pin.as_deref())
             .map_err(failure::rejected)?;
         ctx.resolved.stream = asked
             .as_ref()
@@ -79,6 +83,7 @@ impl Gateway {
         ctx: &RequestCtx,
         route: StoreRoute,
         asked: Option<&Asked>,
+        pin: Option<&str>,
     ) -> Result<(), Rejection> {
         let caller = ctx.caller.as_ref().ok_or(Rejection::NoKey)?;
         // a body that only a node can read, or a Modelfile: what it names is not known here
@@ -89,11 +94,20 @@ impl Gateway {
             return Ok(());
         };
         let brings = matches!(route, StoreRoute::Pull | StoreRoute::Create);
-        let denies = brings && self.fleet.load().cloud() == Cloud::Deny;
+        let snapshot = self.fleet.load();
+        let denies = brings && snapshot.cloud() == Cloud::Deny;
         for model in asked.models(route) {
             permission::check_change(&caller.grant, model, denies)?;
         }
-        Ok(())
+        if denies && asked.is_remote() {
+            return Err(Rejection::Cloud("a model of another host".into()));
+        }
+        match asked.spreads(route) {
+            Some(model) if targets::spreads_cloud(&snapshot, model, pin) => {
+                Err(Rejection::Cloud(format!("model '{model}'")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether one node answers for itself. A pull that must outlive its client, or whose client

@@ -1,5 +1,4 @@
-//! The answers to changes of several stores: progress lines of a job, or one object at the end; and
-//! unloading, which goes wherever the model is resident.
+//! The answers to changes of several stores: progress lines of a job, or one object at the end.
 
 use std::sync::Arc;
 
@@ -12,24 +11,20 @@ use pingora_proxy::Session;
 use serde_json::{Value, json};
 
 use aivonx_shared::fleet_doc::WhenClientLeaves;
-use aivonx_shared::model_name::ModelName;
 
-use super::answer::{JSON, JSON_UTF8, Local, respond};
+use super::answer::{JSON, Local, respond};
 use super::ctx::RequestCtx;
 use super::store::only_node;
 use super::{Gateway, failure};
-use crate::fleet::Node;
 use crate::request::headers;
-use crate::request::intent::is_unload;
-use crate::request::model_scan::Outcome;
 use crate::request::rejection::Rejection;
-use crate::request::route::{NodeRoute, Scope, StoreRoute};
+use crate::request::route::StoreRoute;
+use crate::store::Change;
 use crate::store::answer::Ending;
 use crate::store::asked::Asked;
 use crate::store::call::Question;
 use crate::store::targets::Target;
-use crate::store::transfer::{Piece, Running, Transfer};
-use crate::store::unload::resident;
+use crate::store::transfer::{Asker, Piece, Running, Transfer};
 
 impl Gateway {
     /// A change that is ours to answer; always true.
@@ -68,7 +63,7 @@ impl Gateway {
             }
             _ => {
                 ctx.node = only_node(&targets);
-                let running = self.begin_transfer(route, asked, question, targets);
+                let running = self.begin_transfer(ctx, route, question, targets)?;
                 self.answer_transfer(session, ctx, running).await?;
             }
         }
@@ -77,22 +72,21 @@ impl Gateway {
 
     fn begin_transfer(
         &self,
+        ctx: &RequestCtx,
         route: StoreRoute,
-        asked: &Asked,
         question: Question,
         targets: Vec<Target>,
-    ) -> Running {
+    ) -> Result<Running> {
         let leaves = self.fleet.load().pull().when_client_leaves;
-        self.stores.begin(Transfer {
+        Ok(self.stores.begin(Transfer {
             route: route.label(),
-            // a name that is none is a client's text, which is not logged
-            model: ModelName::parse_for_store(asked.model())
-                .map_or_else(|_| String::new(), |name| name.display().to_owned()),
+            shown: ctx.shown.clone(),
+            asker: asker(ctx)?,
             question,
             targets,
             outlives_client: route == StoreRoute::Pull && leaves == WhenClientLeaves::Continue,
             _keep: Box::new(self.active.enter()),
-        })
+        }))
     }
 
     /// Hands on what the job says, for as long as the client is there.
@@ -119,6 +113,8 @@ impl Gateway {
                     let lines = lines.into_iter().flatten().map(|line| format!("{line}\n"));
                     (lines.collect::<String>().into(), Some(ending))
                 }
+                Some(Piece::Revoked) if has_head => return end_revoked(session, ctx).await,
+                Some(Piece::Revoked) => return Err(failure::rejected(Rejection::KeyRevoked)),
                 None => {
                     return Err(failure::rejected(Rejection::NodeFailed(
                         "the job broke off".into(),
@@ -164,87 +160,31 @@ impl Gateway {
         };
         ctx.node = only_node(&targets);
         let keep = self.active.enter();
-        let change = self.stores.change(route.label(), targets, question, keep);
+        let change = Change {
+            route: route.label(),
+            shown: ctx.shown.clone(),
+            asker: asker(ctx)?,
+            question,
+            targets,
+        };
+        let change = self.stores.change(change, keep);
         let told = tokio::select! {
             told = change => told,
             left = session.downstream_session.read_body_or_idle(true) => return Err(client_left(left)),
         };
         end(session, ctx, Ending::of_change(&told, &undone)).await
     }
-
-    /// A request to unload a model goes to every node that has it in memory; true where it was
-    /// answered here. Where that is one, it is relayed to this one.
-    pub(super) async fn unload(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
-        let asked = unloading(session, ctx).map_err(failure::rejected)?;
-        let Some((question, nodes)) = asked else {
-            return Ok(false);
-        };
-        if let [node] = nodes.as_slice() {
-            ctx.resolved.demand.only = Some([node.serial()].into());
-        }
-        if nodes.len() < 2 {
-            return Ok(false);
-        }
-        finish_reading(session).await?;
-        let answer = match self.stores.unload(nodes, question).await {
-            Ok(whole) => Local::new(whole.status, JSON_UTF8, whole.body),
-            Err(told) => {
-                let name = ctx.resolved.asked.clone();
-                let undone = format!("model '{name}' is still loaded on");
-                return end(session, ctx, Ending::of_change(&told, &undone))
-                    .await
-                    .map(|()| true);
-            }
-        };
-        respond(session, ctx, answer).await?;
-        Ok(true)
-    }
 }
 
-/// What to ask, and of which nodes.
-type Unloading = (Question, Vec<Arc<Node>>);
-
-/// What to ask of which nodes, where a request only unloads its model; only who may manage may.
-fn unloading(session: &Session, ctx: &RequestCtx) -> Result<Option<Unloading>, Rejection> {
-    let route = ctx.node_route();
-    let path = match route {
-        NodeRoute::Generate => "/api/generate",
-        NodeRoute::Chat => "/api/chat",
-        _ => return Ok(None),
-    };
-    let asks = ctx
-        .found
-        .as_ref()
-        .is_some_and(|found| found.given.keep_alive > 0 && found.outcome == Outcome::Complete);
-    let Some(body) = ctx.body.all(session).filter(|_| asks) else {
-        return Ok(None);
-    };
-    if !is_unload(route, &body) {
-        return Ok(None);
-    }
-    if let Some(caller) = &ctx.caller {
-        caller.check(Scope::Manage)?;
-    }
-    let Some(entry) = ctx.resolved.entry.as_ref() else {
-        return Ok(None);
-    };
-    if ctx.resolved.demand.only.is_some() {
-        return Ok(None);
-    }
-    let body = match ctx.resolved.rewritten() {
-        None => body,
-        Some(model) => json!({ "model": &*model, "keep_alive": 0 })
-            .to_string()
-            .into(),
-    };
-    let question = Question {
-        method: "POST",
-        path,
-        body,
-        id: ctx.id_value.clone(),
-        is_long: false,
-    };
-    Ok(Some((question, resident(entry))))
+/// Who wants a change.
+fn asker(ctx: &RequestCtx) -> Result<Asker> {
+    let caller = ctx.caller.as_ref();
+    let caller = caller.ok_or_else(|| failure::rejected(Rejection::NoKey))?; // `admit` went before
+    Ok(Asker {
+        request: ctx.id.clone(),
+        grant: Arc::clone(&caller.grant),
+        user: caller.user().unwrap_or_default().to_owned(),
+    })
 }
 
 /// Nobody that should do it can be asked.
@@ -263,7 +203,7 @@ fn nobody_there(ctx: &RequestCtx, targets: &[Target]) -> Rejection {
 }
 
 /// What is left of a body whose value has come: at most the end of its chunks.
-async fn finish_reading(session: &mut Session) -> Result<()> {
+pub(super) async fn finish_reading(session: &mut Session) -> Result<()> {
     const REST: usize = 64 << 10;
     let body = &mut session.downstream_session;
     let mut left = REST;
@@ -317,8 +257,20 @@ async fn begin_stream(session: &mut Session, ctx: &RequestCtx) -> Result<()> {
         .map_err(Error::into_down)
 }
 
+/// The end of lines whose key was taken out.
+async fn end_revoked(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    ctx.outcome = Some(Rejection::KeyRevoked.reason());
+    let line = json!({ "error": Rejection::KeyRevoked.to_string() });
+    let line = Bytes::from(format!("{line}\n"));
+    ctx.saw(&line);
+    session
+        .write_response_body(Some(line), true)
+        .await
+        .map_err(Error::into_down)
+}
+
 /// An end that is the whole answer.
-async fn end(session: &mut Session, ctx: &mut RequestCtx, ending: Ending) -> Result<()> {
+pub(super) async fn end(session: &mut Session, ctx: &mut RequestCtx, ending: Ending) -> Result<()> {
     ctx.outcome = ending.outcome;
     let answer = match ending.last.as_ref().map(Value::to_string) {
         Some(body) => Local::new(ending.status, JSON, body),

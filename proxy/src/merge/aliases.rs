@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::order;
-use crate::fleet::Snapshot;
+use super::{View, order};
 use crate::fleet::access::Grant;
 use crate::fleet::aliases::Alias;
 use crate::fleet::inventory::Listed;
@@ -21,12 +20,12 @@ pub(super) fn show_to(grant: Option<&Grant>, list: &mut Vec<(Listed, Vec<String>
 /// hide, and takes out what the caller may not use. The key of an alias's entry stays that of its
 /// model.
 pub(super) fn add(
-    snapshot: &Snapshot,
-    grant: Option<&Grant>,
+    view: View<'_>,
     list: &mut Vec<(Listed, Vec<String>)>,
     named: impl Fn(&Alias) -> &str,
 ) {
-    let aliases = snapshot.aliases();
+    let grant = view.grant;
+    let aliases = view.snapshot.aliases();
     let entries: Vec<_> = aliases
         .iter()
         .filter(|alias| grant.is_none_or(|grant| alias.is_open_to(grant)))

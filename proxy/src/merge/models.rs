@@ -3,15 +3,13 @@
 use aivonx_shared::model_name::ModelName;
 use serde_json::{Value, json};
 
-use super::{aliases, merged};
-use crate::fleet::Snapshot;
-use crate::fleet::access::Grant;
+use super::{View, aliases, merged};
 use crate::fleet::inventory::Listed;
 
 /// The list, newest first; Ollama's `null` where there is no model. Ends in a newline as Ollama's.
-pub(crate) fn models(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
-    let mut list = inventory(snapshot);
-    aliases::add(snapshot, grant, &mut list, |alias| &alias.written);
+pub(crate) fn models(view: View<'_>) -> String {
+    let mut list = inventory(view);
+    aliases::add(view, &mut list, |alias| &alias.written);
     let data: Vec<Value> = list
         .iter()
         .map(|(listed, _)| {
@@ -34,22 +32,18 @@ pub(crate) fn models(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
 }
 
 /// One model under the id it was asked by, or `Err` with the name to say "not found" of.
-pub(crate) fn model(
-    snapshot: &Snapshot,
-    grant: Option<&Grant>,
-    id: &str,
-) -> Result<String, String> {
+pub(crate) fn model(view: View<'_>, id: &str) -> Result<String, String> {
     let Ok((name, _)) = ModelName::parse_with_source(id) else {
         return Err(id.to_owned());
     };
-    let mut list = inventory(snapshot);
-    let found = match snapshot.aliases().get(name.key()) {
-        Some(alias) if grant.is_none_or(|grant| alias.is_open_to(grant)) => {
+    let mut list = inventory(view);
+    let found = match view.snapshot.aliases().get(name.key()) {
+        Some(alias) if view.grant.is_none_or(|grant| alias.is_open_to(grant)) => {
             aliases::stands_for(alias, &list)
         }
         Some(_) => None,
         None => {
-            aliases::show_to(grant, &mut list);
+            aliases::show_to(view.grant, &mut list);
             list.iter().find(|(listed, _)| listed.key == *name.key())
         }
     };
@@ -58,9 +52,9 @@ pub(crate) fn model(
         .ok_or_else(|| name.display().to_owned())
 }
 
-fn inventory(snapshot: &Snapshot) -> Vec<(Listed, Vec<String>)> {
+fn inventory(view: View<'_>) -> Vec<(Listed, Vec<String>)> {
     let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
-    merged(snapshot, lists)
+    merged(view, lists)
 }
 
 fn object(listed: &Listed, id: &str) -> Value {

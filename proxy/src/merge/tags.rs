@@ -2,15 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{aliases, merged};
-use crate::fleet::Snapshot;
-use crate::fleet::access::Grant;
+use super::{View, aliases, merged};
 
 /// The body: every model that can be had, newest first.
-pub(crate) fn tags(snapshot: &Snapshot, grant: Option<&Grant>) -> String {
+pub(crate) fn tags(view: View<'_>) -> String {
     let lists = |node: &crate::fleet::Node| node.state().inventory().clone();
-    let mut list = merged(snapshot, lists);
-    aliases::add(snapshot, grant, &mut list, |alias| &alias.display);
+    let mut list = merged(view, lists);
+    aliases::add(view, &mut list, |alias| &alias.display);
     let models: Vec<Value> = list
         .into_iter()
         .map(|(listed, _)| Value::Object(listed.entry))

@@ -12,6 +12,15 @@ fn fleet() -> Arc<Snapshot> {
     fleet_with("{}")
 }
 
+/// All of a fleet, for everybody.
+fn all(snapshot: &Snapshot) -> View<'_> {
+    View {
+        snapshot,
+        grant: None,
+        node: None,
+    }
+}
+
 fn fleet_with(aliases: &str) -> Arc<Snapshot> {
     let fleet = Fleet::new(ProxyConfig::defaults().breaker);
     let yaml = "nodes: [{name: a, url: \"http://h:1\"}, {name: b, url: \"http://h:2\"}, {name: sick, url: \"http://h:3\"}]";
@@ -40,7 +49,7 @@ fn fleet_with(aliases: &str) -> Arc<Snapshot> {
 
 #[test]
 fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
-    let body: Value = serde_json::from_str(&tags(&fleet(), None)).unwrap();
+    let body: Value = serde_json::from_str(&tags(all(&fleet()))).unwrap();
     let seen: Vec<_> = body["models"]
         .as_array()
         .unwrap()
@@ -58,14 +67,14 @@ fn tags_keep_the_newest_entry_of_each_model_of_nodes_in_service() {
 
 #[test]
 fn ps_says_where_a_model_runs() {
-    let body: Value = serde_json::from_str(&ps(&fleet(), None)).unwrap();
+    let body: Value = serde_json::from_str(&ps(all(&fleet()))).unwrap();
     assert_eq!(body["models"][0]["running_on"], json!(["a", "b"]));
     assert_eq!(body["models"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn the_models_of_v1_have_openai_shape() {
-    let body = models(&fleet(), None);
+    let body = models(all(&fleet()));
     assert!(body.ends_with("}\n"));
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -73,13 +82,13 @@ fn the_models_of_v1_have_openai_shape() {
         json!({"id":"x:latest","object":"model","created":1_767_308_400,"owned_by":"library"})
     );
     assert_eq!(
-        model(&fleet(), None, "X").unwrap(),
+        model(all(&fleet()), "X").unwrap(),
         "{\"id\":\"X\",\"object\":\"model\",\"created\":1767308400,\"owned_by\":\"library\"}\n"
     );
-    assert_eq!(model(&fleet(), None, "nosuch"), Err("nosuch:latest".into()));
+    assert_eq!(model(all(&fleet()), "nosuch"), Err("nosuch:latest".into()));
     let empty = Fleet::new(ProxyConfig::defaults().breaker);
     assert_eq!(
-        models(&empty.load_full(), None),
+        models(all(&empty.load_full())),
         "{\"object\":\"list\",\"data\":null}\n"
     );
 }
@@ -87,7 +96,7 @@ fn the_models_of_v1_have_openai_shape() {
 #[test]
 fn aliases_are_listed_as_the_model_that_would_be_served() {
     let fleet = fleet_with("{GPT: [nosuch, lost, x], gone: [nosuch], only-a: [x]}");
-    let body: Value = serde_json::from_str(&tags(&fleet, None)).unwrap();
+    let body: Value = serde_json::from_str(&tags(all(&fleet))).unwrap();
     let listed: Vec<_> = body["models"]
         .as_array()
         .unwrap()
@@ -103,7 +112,7 @@ fn aliases_are_listed_as_the_model_that_would_be_served() {
             (json!("only-a:latest"), json!("new")),
         ]
     );
-    let body: Value = serde_json::from_str(&models(&fleet, None)).unwrap();
+    let body: Value = serde_json::from_str(&models(all(&fleet))).unwrap();
     let ids: Vec<_> = body["data"]
         .as_array()
         .unwrap()
@@ -119,15 +128,37 @@ fn aliases_are_listed_as_the_model_that_would_be_served() {
             (json!("only-a"), library())
         ]
     );
-    let one: Value = serde_json::from_str(&model(&fleet, None, "gpt").unwrap()).unwrap();
+    let one: Value = serde_json::from_str(&model(all(&fleet), "gpt").unwrap()).unwrap();
     assert_eq!(
         (&one["id"], &one["created"]),
         (&json!("gpt"), &json!(1_767_308_400))
     );
-    assert_eq!(model(&fleet, None, "gone"), Err("gone:latest".into()));
+    assert_eq!(model(all(&fleet), "gone"), Err("gone:latest".into()));
 }
 
 #[test]
 fn the_version_is_the_lowest_in_service() {
-    assert_eq!(lowest_version(&fleet()).as_deref(), Some("0.5.1"));
+    assert_eq!(lowest_version(all(&fleet())).as_deref(), Some("0.5.1"));
+}
+
+#[test]
+fn of_one_node_is_shown_what_is_known_of_it_in_service_or_not() {
+    let fleet = fleet();
+    let of = |index: usize| View {
+        node: Some(&fleet.nodes()[index]),
+        ..all(&fleet)
+    };
+    let names = |body: String| {
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let models = body["models"].as_array().unwrap().iter();
+        models
+            .map(|model| (model["name"].clone(), model["digest"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(tags(of(1))), [(json!("x:latest"), json!("old"))]);
+    assert_eq!(names(tags(of(2))), [(json!("lost:latest"), Value::Null)]);
+    let body: Value = serde_json::from_str(&ps(of(1))).unwrap();
+    assert_eq!(body["models"][0]["running_on"], json!(["b"]));
+    assert_eq!(model(of(1), "only-a"), Err("only-a:latest".into()));
+    assert_eq!(lowest_version(of(2)).as_deref(), Some("0.1.0"));
 }

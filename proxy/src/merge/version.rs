@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::fleet::Snapshot;
+use super::View;
 
-/// The lowest version of the nodes in service; `None` where none is known.
-pub(crate) fn lowest_version(snapshot: &Snapshot) -> Option<String> {
-    let versions = snapshot.nodes().iter().filter(|node| node.in_service());
+/// The lowest version of the nodes of a view; `None` where none is known.
+pub(crate) fn lowest_version(view: View<'_>) -> Option<String> {
+    let versions = view.nodes();
     let versions = versions.filter_map(|node| node.state().version.load_full());
     versions
         .min_by(|a, b| compare(a, b))

@@ -487,7 +487,7 @@ fn content_length(session: &Session) -> Option<u64> {
 
 /// Reads a bounded part of what the client still sends of a refused body. Over HTTP/2 a stream ends
 /// without a reset of its connection.
-async fn drain(session: &mut Session) {
+pub(crate) async fn drain(session: &mut Session) {
     if session.is_http2() {
         return;
     }

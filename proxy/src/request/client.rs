@@ -8,19 +8,37 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// Headers by which proxies say that they speak for somebody else.
-const FORWARDING: [&str; 10] = [
+/// Headers by which proxies say that they speak for somebody else, and how many more of them begin.
+const FORWARDING: [&str; 27] = [
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
+    "forwarded-for",
     "via",
+    "client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-proxyuser-ip",
+    "x-http-forwarded-for",
+    "x-scheme",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "remote-addr",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-appengine-user-ip",
+    "x-nf-client-connection-ip",
+    "x-vercel-forwarded-for",
+    "x-vercel-proxied-for",
+    "x-sucuri-clientip",
+    "incap-client-ip",
+    "cdn-loop",
+    "cloudfront-viewer-address",
 ];
+const FORWARDING_PREFIXES: [&str; 5] = ["x-forwarded", "x-original-", "x-envoy-", "x-real-", "cf-"];
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// A client as far as its address tells.
@@ -44,13 +62,9 @@ impl ClientAddress {
         if is_trusted(&peer) {
             return Self::behind(peer, headers, is_trusted);
         }
-        // most requests have few headers, and most of these are none of ours
-        let forwarded = headers
-            .keys()
-            .any(|name| FORWARDING.contains(&name.as_str()));
         Self {
             ip: Some(peer),
-            local: peer.is_loopback() && !forwarded,
+            local: peer.is_loopback() && !headers.keys().any(|name| forwards(name.as_str())),
             proxied: false,
         }
     }
@@ -85,6 +99,14 @@ impl ClientAddress {
             proxied: true,
         }
     }
+}
+
+/// Whether a header speaks of a client behind the peer.
+fn forwards(name: &str) -> bool {
+    FORWARDING_PREFIXES
+        .iter()
+        .any(|start| name.starts_with(start))
+        || FORWARDING.contains(&name)
 }
 
 /// An entry of `X-Forwarded-For`; some proxies write a port, and brackets around IPv6.
@@ -131,10 +153,43 @@ mod tests {
 
     #[test]
     fn a_forwarding_header_from_a_stranger_is_never_loopback() {
-        for name in FORWARDING {
+        let begun = [
+            "x-forwarded-for",
+            "x-forwarded",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-original-forwarded-for",
+            "x-original-url",
+            "x-envoy-external-address",
+            "x-real-ip",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "cf-ray",
+        ];
+        for name in FORWARDING.into_iter().chain(begun) {
             let (_, local) = client("127.0.0.1", &[(name, "127.0.0.1")], &[]);
             assert!(!local, "{name}");
         }
+    }
+
+    #[test]
+    fn what_clients_themselves_send_does_not_make_them_strangers() {
+        let names = [
+            "host",
+            "user-agent",
+            "accept",
+            "content-type",
+            "authorization",
+            "x-api-key",
+            "x-request-id",
+            "x-stainless-lang",
+            "x-openwebui-user-email",
+            "anthropic-version",
+            "origin",
+            "traceparent",
+        ];
+        let sent = names.map(|name| (name, "a"));
+        assert!(client("127.0.0.1", &sent, &[]).1);
     }
 
     #[test]

@@ -5,11 +5,18 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 /// Headers of a client that no node shall see: its credentials (a node would send them on to
-/// ollama.com with a cloud model), its origin (checked here), and what would change the answer's
-/// bytes or the node's redirects. Hop-by-hop headers are Pingora's.
-const STRIPPED: [&str; 15] = [
+/// ollama.com with a cloud model), also where they are not looked for, its origin (checked here),
+/// and what would change the answer's bytes or the node's redirects. Hop-by-hop headers are
+/// Pingora's (`upstream/peer`).
+const STRIPPED: [&str; 21] = [
     "authorization",
     "x-api-key",
+    "api-key",
+    "apikey",
+    "x-goog-api-key",
+    "x-auth-key",
+    "x-auth-token",
+    "x-access-token",
     "cookie",
     "origin",
     "access-control-request-method",
@@ -71,21 +78,45 @@ pub(crate) fn strip(head: &mut RequestHeader, is_private: impl Fn(&str) -> bool)
     }
 }
 
-/// Makes a client's head, once stripped, fit for a node: its own authority as `Host`, its base path in front.
+/// Makes a client's head, once stripped, fit for a node: its own authority as `Host`, its base path in
+/// front, and of the query what stands in `read`.
 pub(crate) fn to_node(
     head: &mut RequestHeader,
     authority: &HeaderValue,
     base: &str,
     request_id: &HeaderValue,
+    read: &[&str],
 ) -> Result<()> {
     head.insert_header("Host", authority.clone())?;
     head.insert_header("x-request-id", request_id.clone())?;
-    if !base.is_empty() {
-        let mut path = base.as_bytes().to_vec();
-        path.extend_from_slice(head.raw_path());
-        head.set_raw_path(&path)?;
+    let raw = head.raw_path();
+    let (path, query) = match raw.iter().position(|byte| *byte == b'?') {
+        Some(at) => (&raw[..at], Some(&raw[at + 1..])),
+        None => (raw, None),
+    };
+    if base.is_empty() && query.is_none() {
+        return Ok(());
     }
-    Ok(())
+    let target = [
+        base.as_bytes(),
+        path,
+        &kept(query.unwrap_or_default(), read),
+    ]
+    .concat();
+    head.set_raw_path(&target)
+}
+
+/// The pairs of a query whose names stand in `read`, with the question mark.
+fn kept(query: &[u8], read: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for pair in query.split(|byte| *byte == b'&') {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if read.iter().any(|read| read.as_bytes() == name) {
+            out.push(if out.is_empty() { b'?' } else { b'&' });
+            out.extend_from_slice(pair);
+        }
+    }
+    out
 }
 
 /// Marks an answer: which request it is, which node gave it after how many attempts. The time spent
@@ -112,17 +143,25 @@ pub(crate) fn for_http_1_0(head: &mut ResponseHeader) {
     head.set_version(http::Version::HTTP_10);
 }
 
-/// Names the origin that may read the answer, as gin-contrib/cors does.
+/// Names the origin that may read the answer, as gin-contrib/cors does, and the headers of ours that
+/// it may read, too.
 pub(crate) fn allow_origin(head: &mut ResponseHeader, origin: &HeaderValue) -> Result<()> {
     head.insert_header("Access-Control-Allow-Origin", origin.clone())?;
+    let exposed = HeaderValue::from_static(EXPOSE_HEADERS);
+    head.insert_header("Access-Control-Expose-Headers", exposed)?;
     head.append_header("Vary", "Origin")?;
     Ok(())
 }
 
 /// The answer to a preflight from an allowed origin (recording `transport-preflight`), with the
-/// headers of Anthropic's SDK beside Ollama's own list.
-pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
+/// headers beside Ollama's own list that libraries send from a browser. An origin of the
+/// configuration may name a node, too (`pins`).
+pub(crate) fn preflight(head: &mut ResponseHeader, pins: bool) -> Result<()> {
+    head.remove_header("Access-Control-Expose-Headers"); // of an answer that is not here yet
     head.insert_header("Access-Control-Allow-Headers", ALLOW_HEADERS)?;
+    if pins {
+        head.append_header("Access-Control-Allow-Headers", "X-Aivonx-Node")?;
+    }
     head.insert_header(
         "Access-Control-Allow-Methods",
         "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
@@ -133,7 +172,18 @@ pub(crate) fn preflight(head: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
-const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,Anthropic-Beta";
+/// Ollama's list, then what OpenAI's and Anthropic's libraries send from a browser beside it.
+const ALLOW_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,\
+    Openai-Beta,X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,\
+    X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,\
+    X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,\
+    X-Stainless-Runtime-Version,X-Stainless-Timeout,\
+    X-Stainless-Helper,X-Stainless-Raw-Response,X-Stainless-Read-Timeout,Openai-Organization,\
+    Openai-Project,Idempotency-Key,X-Request-Id,X-Api-Key,Anthropic-Version,Anthropic-Beta,\
+    Anthropic-Dangerous-Direct-Browser-Access";
+/// What aivonx adds to answers, and when to come back.
+const EXPOSE_HEADERS: &str =
+    "X-Request-Id,X-Aivonx-Node,X-Aivonx-Model,X-Aivonx-Attempts,Retry-After";
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +198,26 @@ mod tests {
             head.append_header(*name, *value).unwrap();
         }
         fault(&head, &raw).map(|(status, _)| status)
+    }
+
+    /// What a node gets of a target of which it reads the pair `model`.
+    fn target(base: &str, target: &str) -> String {
+        let mut head = RequestHeader::build("POST", target.as_bytes(), None).unwrap();
+        let value = HeaderValue::from_static("a");
+        to_node(&mut head, &value, base, &value, &["model"]).unwrap();
+        String::from_utf8(head.raw_path().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn of_a_query_only_what_the_node_reads_goes_there() {
+        assert_eq!(target("", "/api/chat"), "/api/chat");
+        assert_eq!(target("", "/api/chat?key=secret"), "/api/chat");
+        assert_eq!(target("", "/a?"), "/a");
+        assert_eq!(target("/base", "/a?api_key=b&c=d?e"), "/base/a");
+        assert_eq!(
+            target("/base", "/a?key=b&model=c&models=d&model=%2F"),
+            "/base/a?model=c&model=%2F"
+        );
     }
 
     #[test]

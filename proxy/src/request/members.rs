@@ -20,7 +20,16 @@ pub(crate) struct Member<'a> {
     pub(crate) key_at: usize,
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
+    fn until(self, text: &'a [u8], end: usize) -> Self {
+        let at = self.at.start..end;
+        Self {
+            value: &text[at.clone()],
+            at,
+            ..self
+        }
+    }
+
     /// Whether Go takes the key for the field `name` (lower-case ASCII).
     pub(crate) fn is(&self, name: &str) -> bool {
         key_is(self.key, name)
@@ -37,22 +46,22 @@ pub(crate) fn text(value: &[u8]) -> Option<String> {
 pub(crate) fn members(text: &[u8]) -> impl Iterator<Item = Member<'_>> {
     let mut items = Items::open(text, b'{');
     std::iter::from_fn(move || {
-        let key_at = items.next_item()?;
-        let key_end = string_end(text, key_at)?;
-        let colon = blanks_end(text, key_end);
-        if text.get(colon) != Some(&b':') {
-            return None;
-        }
-        let start = blanks_end(text, colon + 1);
-        let end = value_end(text, start)?;
-        items.at = end;
-        Some(Member {
-            key: &text[key_at + 1..key_end - 1],
-            value: &text[start..end],
-            at: start..end,
-            key_at,
-        })
+        let begun = items.next_member()?;
+        items.at = value_end(text, begun.at.start)?;
+        Some(begun.until(text, items.at))
     })
+}
+
+/// The member within whose value `text` breaks off, as far as it goes.
+pub(crate) fn unfinished(text: &[u8]) -> Option<Member<'_>> {
+    let mut items = Items::open(text, b'{');
+    loop {
+        let begun = items.next_member()?;
+        match value_end(text, begun.at.start) {
+            Some(end) => items.at = end,
+            None => return (!begun.value.is_empty()).then_some(begun),
+        }
+    }
 }
 
 /// The values of the array that `text` begins with.
@@ -83,6 +92,23 @@ impl<'a> Items<'a> {
             at: if opens { start + 1 } else { text.len() },
             first: true,
         }
+    }
+
+    /// The next member, its value up to the end of the text.
+    fn next_member(&mut self) -> Option<Member<'a>> {
+        let key_at = self.next_item()?;
+        let key_end = string_end(self.text, key_at)?;
+        let colon = blanks_end(self.text, key_end);
+        if self.text.get(colon) != Some(&b':') {
+            return None;
+        }
+        let start = blanks_end(self.text, colon + 1);
+        Some(Member {
+            key: &self.text[key_at + 1..key_end - 1],
+            value: &self.text[start..],
+            at: start..self.text.len(),
+            key_at,
+        })
     }
 
     /// Where the next item begins.
@@ -216,6 +242,23 @@ mod tests {
             assert_eq!(whole, seen(body)[..whole.len()], "{}", &body[..end]);
         }
         assert_eq!(seen(r#"{"model":"a","n":12"#).len(), 1); // it may go on: 123
+    }
+
+    #[test]
+    fn the_member_in_which_a_part_breaks_off_is_given_as_far_as_it_goes() {
+        let cut = |text: &'static str| {
+            let member = unfinished(text.as_bytes())?;
+            let value = std::str::from_utf8(member.value).unwrap();
+            Some((unquote(member.key), value))
+        };
+        let some = |key: &str, value| Some((key.to_owned(), value));
+        assert_eq!(cut(r#"{"a":"b","c":"d"#), some("c", "\"d"));
+        assert_eq!(cut(r#"{"a": [{"b":"]"}, "#), some("a", r#"[{"b":"]"}, "#));
+        assert_eq!(cut(r#"{"a":12"#), some("a", "12"));
+        for none in ["", "{", r#"{"a"#, r#"{"a""#, r#"{"a": "#, r#"{"a":"b","#] {
+            assert_eq!(cut(none), None, "{none}");
+        }
+        assert_eq!(cut(r#"{"a":"b"}"#), None);
     }
 
     proptest! {

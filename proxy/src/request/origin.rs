@@ -83,7 +83,8 @@ impl OriginPolicy {
         }
     }
 
-    fn is_configured(&self, origin: &str) -> bool {
+    /// Whether the configuration names this origin.
+    pub(crate) fn is_configured(&self, origin: &str) -> bool {
         let mut patterns = self.origins.iter();
         patterns.any(|pattern| matches(pattern.as_bytes(), origin.as_bytes()))
     }

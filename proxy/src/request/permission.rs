@@ -66,15 +66,29 @@ impl Asked<'_> {
                 Err(Rejection::ModelForbidden(self.resolved.asked.clone()))
             };
         }
-        let mut scratch = String::new();
-        let key = ModelKey::of(&self.resolved.asked, &mut scratch)
-            .ok()
-            .and_then(|(key, _)| ModelKey::parse(key).ok());
-        match key.filter(|_| is_judged && is_text) {
-            Some(key) if grant.allows(&key) => Ok(()),
-            Some(_) => Err(Rejection::ModelForbidden(self.resolved.asked.clone())),
+        let is_allowed = if is_judged && is_text {
+            self.allowed_by(grant)
+        } else {
+            None
+        };
+        match is_allowed {
+            Some(true) => Ok(()),
+            Some(false) => Err(Rejection::ModelForbidden(self.resolved.asked.clone())),
             None => Err(Rejection::ModelUnclear),
         }
+    }
+
+    /// Whether the model by its own name is on the caller's list; `None` where the name is none.
+    fn allowed_by(&self, grant: &Grant) -> Option<bool> {
+        let entry = self.resolved.entry.as_ref();
+        let by_name = entry.filter(|_| self.resolved.alias.is_none());
+        // what was found by this very name need not be read a second time
+        if let Some(key) = by_name.and_then(|entry| entry.key.as_ref()) {
+            return Some(grant.allows(key));
+        }
+        let mut scratch = String::new();
+        let (key, _) = ModelKey::of(&self.resolved.asked, &mut scratch).ok()?;
+        Some(grant.allows(&ModelKey::parse(key).ok()?))
     }
 }
 

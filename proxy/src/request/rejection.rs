@@ -41,6 +41,9 @@ pub(crate) enum Rejection {
     /// A body beyond the memory brought a `keep_alive` that must be held to bounds too late for it.
     #[error("request body too large: its keep_alive must stand before what is long")]
     LateKeepAlive,
+    /// A body beyond the memory of a caller that may not unload, whose work does not stand in front.
+    #[error("request body too large: its prompt, messages or input must stand before what is long")]
+    LateWork,
     /// Every attempt failed before a byte; the text is the last failure.
     #[error("{0}")]
     NodeFailed(String),
@@ -127,10 +130,11 @@ impl Rejection {
             | Self::NotSignedIn
             | Self::NodeAway(..)
             | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) | Self::LateKeepAlive => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            Self::BodyLimit(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_)
+            | Self::BodyLimit(_)
+            | Self::StoreBodyTooLarge(_)
+            | Self::LateKeepAlive
+            | Self::LateWork => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -177,6 +181,7 @@ impl Rejection {
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
             Self::LateKeepAlive => "late_keep_alive",
+            Self::LateWork => "late_work",
             Self::NodeFailed(_) => "node_failed",
             Self::FirstByteTimeout { .. } => "first_byte_timeout",
             Self::NoKey => "no_key",

@@ -173,6 +173,14 @@ impl NodeRoute {
         )
     }
 
+    /// Whether a request with nothing to do unloads its model where `keep_alive` says so.
+    pub(crate) fn may_unload(self) -> bool {
+        matches!(
+            self,
+            Self::Generate | Self::Chat | Self::Embed | Self::Embeddings
+        )
+    }
+
     /// Whether the runner is asked, so that the answer's time says something of it.
     pub(crate) fn infers(self) -> bool {
         !matches!(
@@ -201,6 +209,14 @@ impl Route {
         }
     }
 
+    /// Whether it tells something of the nodes without asking one.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Version | Self::Tags | Self::Ps | Self::Models | Self::Model(_)
+        )
+    }
+
     /// What a caller needs for it; `None`: nothing. A POST below `/api` that this version does not
     /// know may change a node.
     pub(crate) fn scope(&self, dialect: Dialect) -> Option<Scope> {
@@ -220,12 +236,25 @@ impl Route {
         }
     }
 
+    /// The names in a query that a node reads (a form's fields, which Go looks for there, too) or
+    /// hands on to ollama.com. What else stands in one may be a key, and goes nowhere.
+    pub(crate) fn query_read(&self) -> &'static [&'static str] {
+        match self {
+            Self::Node(NodeRoute::V1Transcriptions) => {
+                &["model", "response_format", "language", "prompt"]
+            }
+            Self::Node(NodeRoute::V1Messages) => &["beta"],
+            _ => &[],
+        }
+    }
+
     /// Reads method and path (without the query). What counts is the decoded path, as in Go.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
-        let path = &*decoded(path);
-        if let Some(clean) = cleaned(path) {
+        let bytes = unescaped(path);
+        if let Some(clean) = cleaned(&bytes) {
             return Self::Redirect(307, encoded(&clean));
         }
+        let path = &*String::from_utf8_lossy(&bytes);
         if let Some((methods, route)) = known(path) {
             return pick(method, methods, route);
         }
@@ -237,7 +266,7 @@ impl Route {
             return Self::Redirect(status, bare.to_owned());
         }
         let ours = path.starts_with("/api/") || path.starts_with("/v1/");
-        if method == Method::POST && ours {
+        if method == Method::POST && ours && is_plain(path) {
             Self::Node(NodeRoute::Unknown)
         } else {
             Self::NotFound
@@ -312,7 +341,7 @@ fn below(path: &str) -> Option<(&'static str, Route)> {
         // unlike Ollama, names with a slash can be asked for: the SDKs send them as %2F
         return (!id.ends_with('/')).then(|| ("GET", Route::Model(id.to_owned())));
     }
-    if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/')) {
+    if rest("/api/blobs/").is_some_and(|digest| !digest.contains('/') && is_plain(digest)) {
         return Some(("HEAD, POST", Route::Store(StoreRoute::Blob)));
     }
     if rest("/api/user/keys/").is_some_and(|key| !key.contains('/')) {
@@ -332,35 +361,52 @@ fn pick(method: &Method, methods: &'static str, route: Route) -> Route {
 }
 
 /// The clean form of a path with `//`, `.` or `..` in it, as Go's `path.Clean` makes it; a slash
-/// at the end stays. `None` where it is clean.
-fn cleaned(path: &str) -> Option<String> {
-    let dirty = path.contains("//") || path.split('/').any(|part| part == "." || part == "..");
-    if !dirty {
+/// at the end stays. `None` where it is clean. Bytes: a path need not be UTF-8 to climb.
+fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
+    let parts = || path.split(|byte| *byte == b'/');
+    let dirty = parts().any(|part| part == b"." || part == b"..");
+    if !dirty && !path.windows(2).any(|pair| pair == b"//") {
         return None;
     }
-    let mut parts = Vec::new();
-    for part in path.split('/') {
+    let mut kept = Vec::new();
+    for part in parts() {
         match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
+            b"" | b"." => {}
+            b".." => {
+                kept.pop();
             }
-            part => parts.push(part),
+            part => kept.push(part),
         }
     }
-    let mut clean = format!("/{}", parts.join("/"));
-    if path.ends_with('/') && clean.len() > 1 {
-        clean.push('/');
+    let mut clean = [b"/", kept.join(&b'/').as_slice()].concat();
+    if path.ends_with(b"/") && clean.len() > 1 {
+        clean.push(b'/');
     }
     Some(clean)
 }
 
+/// Whether nobody between here and the node can read another path in this one, by unescaping it
+/// once more, by taking `\\` for a slash or `;` for the end of a segment. What a node may come to
+/// offer is spelt so.
+fn is_plain(path: &str) -> bool {
+    path.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~:@".contains(&byte))
+}
+
 /// Percent-decoded; what is no valid escape or UTF-8 stays as it is.
 pub(super) fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
+    match unescaped(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned),
     }
+}
+
+/// Percent-decoded; what is no valid escape stays as it is.
+fn unescaped(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
+    if !bytes.contains(&b'%') {
+        return Cow::Borrowed(bytes);
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
@@ -378,13 +424,13 @@ pub(super) fn decoded(text: &str) -> Cow<'_, str> {
             }
         }
     }
-    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
+    Cow::Owned(out)
 }
 
 /// A path as Go writes it into `Location`.
-fn encoded(path: &str) -> String {
+fn encoded(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
+    for &byte in path {
         if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
             out.push(char::from(byte));
         } else {
@@ -464,6 +510,55 @@ mod tests {
             route("GET", "/api/%2e%2e/a%0d%0ab c%25"),
             Route::Redirect(307, "/a%0D%0Ab%20c%25".into())
         );
+    }
+
+    #[test]
+    fn a_path_that_another_server_may_read_otherwise_is_not_there() {
+        let climbing = route("POST", "/v1/%ff/..%2f..%2fapi%2fpull");
+        assert_eq!(climbing, Route::Redirect(307, "/api/pull".into()));
+        for path in [
+            "/v1/%252e%252e/api/pull",
+            "/v1/..\\..\\api\\pull",
+            "/v1/..%5c..%5capi%5cpull",
+            "/v1/%252e%252e%252fapi%252fpull",
+            "/v1/..%252fapi%252fpull",
+            "/v1/x%252f..%252f..%252fapi%252fpull",
+            "/v1/%25%32%65%25%32%65/api/pull",
+            "/v1/..;/api/pull",
+            "/v1/..%3b/api/pull",
+            "/v1/x%3f/../api/pull",
+            "/v1/%ff",
+            "/v1/%c0%ae%c0%ae/api/pull",
+            "/v1/\u{fffd}",
+            "/v1/x%00",
+            "/v1/x%0d%0a",
+            "/v1/x%23",
+            "/api/%2561pi",
+        ] {
+            let found = route("POST", path);
+            assert!(
+                matches!(found, Route::NotFound | Route::Redirect(..)),
+                "{path}: {found:?}"
+            );
+        }
+        for path in ["/v1/%66oo", "/v1/images/generations", "/api/a-b_c.d~e"] {
+            assert_eq!(route("POST", path), Route::Node(NodeRoute::Unknown));
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_blob_is_a_plain_segment() {
+        let digest = "/api/blobs/sha256:00ff";
+        for path in [digest, "/api/blobs/sha256-00ff", "/api/blobs/sha256%3A00ff"] {
+            assert_eq!(route("POST", path), Route::Store(StoreRoute::Blob));
+        }
+        for path in [
+            "/api/blobs/..%5c..%5cme",
+            "/api/blobs/%252e%252e%252fme",
+            "/api/blobs/%ff",
+        ] {
+            assert_eq!(route("POST", path), Route::NotFound, "{path}");
+        }
     }
 
     #[test]

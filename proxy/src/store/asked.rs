@@ -1,6 +1,7 @@
 //! What the body of a change says, as far as it decides where the change goes. Keys count in any
 //! case and the last of equal ones wins, as Go reads them; all else in the body is passed over.
 
+use aivonx_shared::model_name::ModelName;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -21,9 +22,21 @@ pub(crate) struct Asked {
     pub(crate) destination: String,
     stream: Option<bool>,
     insecure: bool,
+    /// Of create: where the model runs, if not on the node.
+    remote_host: String,
     /// Of create, by older clients: text that names the model it starts from, or blobs.
     modelfile: String,
     names_blobs: bool,
+}
+
+/// The models of a change as logs show them: valid names in their display form, for what is no
+/// name is a client's text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Which one is changed; of copy the one that is copied.
+    pub(crate) model: String,
+    /// What copy calls it.
+    pub(crate) to: Option<String>,
 }
 
 impl Asked {
@@ -51,6 +64,21 @@ impl Asked {
         !self.modelfile.is_empty()
     }
 
+    /// Whether create makes a model that runs on another host, to which the node passes requests on.
+    pub(crate) fn is_remote(&self) -> bool {
+        !self.remote_host.is_empty()
+    }
+
+    /// The model that nodes would have anew, or under another name.
+    pub(crate) fn spreads(&self, route: StoreRoute) -> Option<&str> {
+        match route {
+            StoreRoute::Pull => Some(self.model()),
+            StoreRoute::Create => Some(&self.from),
+            StoreRoute::Copy => Some(&self.source),
+            StoreRoute::Push | StoreRoute::Delete | StoreRoute::Blob => None,
+        }
+    }
+
     /// The model by `model`, else by the older `name`.
     pub(crate) fn model(&self) -> &str {
         if self.model.is_empty() {
@@ -68,6 +96,27 @@ impl Asked {
             StoreRoute::Create => [Some(self.model()), from].into_iter().flatten().collect(),
             StoreRoute::Blob => Vec::new(),
             StoreRoute::Pull | StoreRoute::Push | StoreRoute::Delete => vec![self.model()],
+        }
+    }
+
+    /// The models for logs.
+    pub(crate) fn shown(&self, route: StoreRoute) -> Shown {
+        let show = |text: &str| {
+            let name = match route {
+                StoreRoute::Pull | StoreRoute::Delete => ModelName::parse_for_store(text),
+                _ => ModelName::parse(text),
+            };
+            name.map_or_else(|_| String::new(), |name| name.display().to_owned())
+        };
+        match route {
+            StoreRoute::Copy => Shown {
+                model: show(&self.source),
+                to: Some(show(&self.destination)),
+            },
+            _ => Shown {
+                model: show(self.model()),
+                to: None,
+            },
         }
     }
 
@@ -96,6 +145,7 @@ impl Asked {
             ("source", &mut self.source),
             ("destination", &mut self.destination),
             ("modelfile", &mut self.modelfile),
+            ("remote_host", &mut self.remote_host),
         ];
         for (name, slot) in texts {
             if member.is(name) && value != b"null" {
@@ -103,9 +153,9 @@ impl Asked {
             }
         }
         if member.is("stream") {
-            self.stream = flag(value)?;
+            flag(value, |said| self.stream = said)?;
         } else if member.is("insecure") {
-            self.insecure = flag(value)?.unwrap_or(self.insecure);
+            flag(value, |said| self.insecure = said.unwrap_or(self.insecure))?;
         } else if BLOBS.iter().any(|name| member.is(name)) && value != b"null" {
             self.names_blobs |= members(value).next().is_some();
             return value.starts_with(b"{").then_some(());
@@ -117,14 +167,16 @@ impl Asked {
 /// The fields of create that map names to digests of blobs.
 const BLOBS: [&str; 3] = ["files", "adapters", "draft_files"];
 
-/// A boolean or null.
-fn flag(value: &[u8]) -> Option<Option<bool>> {
-    match value {
-        b"true" => Some(Some(true)),
-        b"false" => Some(Some(false)),
-        b"null" => Some(None),
-        _ => None,
-    }
+/// Hands on a boolean, or `None` for null; gives `None` itself for anything else.
+fn flag(value: &[u8], take: impl FnOnce(Option<bool>)) -> Option<()> {
+    let said = match value {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        b"null" => None,
+        _ => return None,
+    };
+    take(said);
+    Some(())
 }
 
 #[cfg(test)]
@@ -155,6 +207,20 @@ mod tests {
         assert!(asked(r#"{"adapters":{"a":"sha256:1"},"files":null}"#).uses_blobs());
         assert!(asked(r#"{"name":"a","modelfile":"FROM @sha256:1"}"#).uses_blobs());
         assert!(!asked(r#"{"from":"a","files":{}}"#).uses_blobs());
+    }
+
+    #[test]
+    fn logs_show_valid_names_only() {
+        let copy = asked(r#"{"source":"A","destination":"ns/b:1"}"#).shown(StoreRoute::Copy);
+        assert_eq!(
+            (&*copy.model, copy.to.as_deref()),
+            ("A:latest", Some("ns/b:1"))
+        );
+        let pull = |name: &str| asked(&format!("{{\"model\":\"{name}\"}}")).shown(StoreRoute::Pull);
+        assert_eq!(pull("tiny").model, "tiny:latest");
+        for none in ["", "a//b", "secret text of a client"] {
+            assert_eq!(pull(none), Shown::default(), "{none}");
+        }
     }
 
     #[test]

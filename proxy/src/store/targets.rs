@@ -3,11 +3,12 @@
 //! A pull goes to the nodes that hold the model, else where the document's `pull.to` says; delete
 //! and copy to every holder, draining ones too, since what is left there would come back; create to
 //! the holders of what it starts from, else where a pull would go, because nodes pull what they
-//! lack. A node that is away stays among them: it is told of, not passed over.
+//! lack. A node that is away stays among them: it is told of, not passed over. One that only passes
+//! a model on to another host is no holder while cloud models are denied, but of what is deleted.
 
 use std::sync::Arc;
 
-use aivonx_shared::fleet_doc::PullTo;
+use aivonx_shared::fleet_doc::{Cloud, PullTo};
 use aivonx_shared::model_name::{ModelKey, ModelName};
 use serde_json::Value;
 
@@ -71,7 +72,8 @@ fn of_pull(snapshot: &Snapshot, asked: &Asked) -> Targets {
     let Ok(name) = ModelName::parse_for_store(asked.model()) else {
         return Targets::Any;
     };
-    let holders = holders(snapshot, name.key(), Node::is_wanted);
+    let may = |node: &Node| node.is_wanted() && is_own(snapshot, node, name.key());
+    let holders = holders(snapshot, name.key(), may);
     if holders.is_empty() {
         chosen(snapshot, name.key(), name.key())
     } else {
@@ -81,19 +83,25 @@ fn of_pull(snapshot: &Snapshot, asked: &Asked) -> Targets {
 
 /// Of `DELETE /api/delete`.
 fn of_delete(snapshot: &Snapshot, asked: &Asked) -> Targets {
-    each_holder(snapshot, ModelName::parse_for_store(asked.model()).ok())
+    let name = ModelName::parse_for_store(asked.model());
+    each_holder(snapshot, name.ok(), |_, _| true)
 }
 
 /// Of `POST /api/copy`.
 fn of_copy(snapshot: &Snapshot, asked: &Asked) -> Targets {
-    each_holder(snapshot, ModelName::parse(&asked.source).ok())
+    let name = ModelName::parse(&asked.source);
+    each_holder(snapshot, name.ok(), |node, key| is_own(snapshot, node, key))
 }
 
-fn each_holder(snapshot: &Snapshot, name: Option<ModelName>) -> Targets {
+fn each_holder(
+    snapshot: &Snapshot,
+    name: Option<ModelName>,
+    takes_part: impl Fn(&Node, &ModelKey) -> bool,
+) -> Targets {
     let Some(name) = name else {
         return Targets::Any;
     };
-    let holders = holders(snapshot, name.key(), |_| true);
+    let holders = holders(snapshot, name.key(), |node| takes_part(node, name.key()));
     if holders.is_empty() {
         Targets::Unheld
     } else {
@@ -121,7 +129,10 @@ fn of_create(snapshot: &Snapshot, asked: &Asked, is_fresh: bool) -> Targets {
     let (Ok(from), Ok(name)) = (from, ModelName::parse(asked.model())) else {
         return Targets::Any;
     };
-    let may = |node: &Node| node.is_wanted() && node.doc().models.allow(name.key());
+    let may = |node: &Node| {
+        let allows = node.doc().models.allow(name.key());
+        node.is_wanted() && allows && is_own(snapshot, node, from.key())
+    };
     let holders = holders(snapshot, from.key(), may);
     if !holders.is_empty() {
         Targets::Each(holders)
@@ -138,13 +149,45 @@ pub(crate) fn named(snapshot: &Snapshot, name: &str) -> Option<Target> {
     Some(Target::of(node))
 }
 
+/// Whether a change would spread a cloud model while these are denied: nodes list it as one that
+/// they only pass on, and nobody, or not the one node that is `pinned`, has it in truth.
+pub(crate) fn spreads_cloud(snapshot: &Snapshot, model: &str, pinned: Option<&str>) -> bool {
+    if snapshot.cloud() == Cloud::Allow {
+        return false;
+    }
+    let names = [
+        ModelName::parse(model),
+        ModelName::parse_for_store(model),
+        ModelName::parse_with_source(model).map(|(name, _)| name),
+    ];
+    names.iter().flatten().any(|name| {
+        let key = name.key();
+        let listed = snapshot.nodes().iter().filter_map(|node| {
+            let is_stub = lists(node, key)?;
+            Some((is_stub, pinned == Some(node.name())))
+        });
+        let listed: Vec<_> = listed.collect();
+        listed.contains(&(true, true))
+            || (!listed.is_empty() && listed.iter().all(|(is_stub, _)| *is_stub))
+    })
+}
+
+/// Whether a node that lists a model only passes it on to another host.
+fn lists(node: &Node, key: &ModelKey) -> Option<bool> {
+    let inventory = node.state().inventory();
+    let listed = inventory.iter().find(|listed| listed.key == *key)?;
+    Some(listed.is_stub())
+}
+
+/// Whether what a node has under this name may be spread.
+fn is_own(snapshot: &Snapshot, node: &Node, key: &ModelKey) -> bool {
+    snapshot.cloud() == Cloud::Allow || lists(node, key) != Some(true)
+}
+
 /// The nodes that have the model and may be sent it, as far as is known; only those that may take
 /// part.
 fn holders(snapshot: &Snapshot, key: &ModelKey, takes_part: impl Fn(&Node) -> bool) -> Vec<Target> {
-    let holds = |node: &Node| {
-        let state = node.state();
-        state.inventory().iter().any(|listed| listed.key == *key) && node.doc().models.allow(key)
-    };
+    let holds = |node: &Node| lists(node, key).is_some() && node.doc().models.allow(key);
     let enabled = snapshot.nodes().iter().filter(|node| node.doc().enabled);
     enabled
         .filter(|node| takes_part(node) && holds(node))
@@ -193,7 +236,8 @@ mod tests {
     use crate::fleet::Fleet;
     use crate::fleet::inventory::parse_list;
 
-    /// Nodes a, b, c…; of each what it holds, as `name size`, and `down` where it is away.
+    /// Nodes a, b, c…; of each what it holds, as `name size`, with `@` where it only passes it on,
+    /// and `down` where it is away.
     fn fleet(document: &str, each: &[(&str, &[&str])]) -> Fleet {
         let fleet = Fleet::new(ProxyConfig::defaults().breaker);
         let list: Vec<_> = ('a'..)
@@ -207,7 +251,12 @@ mod tests {
             state.health.observe(!models.contains(&"down"), 1, 1);
             let models = models.iter().filter_map(|model| model.split_once(' '));
             let list: Vec<_> = models
-                .map(|(name, size)| format!("{{\"name\":\"{name}\",\"size\":{size}}}"))
+                .map(|(name, size)| match size.strip_suffix('@') {
+                    None => format!("{{\"name\":\"{name}\",\"size\":{size}}}"),
+                    Some(size) => format!(
+                        "{{\"name\":\"{name}\",\"size\":{size},\"remote_host\":\"https://h\"}}"
+                    ),
+                })
                 .collect();
             let body = format!("{{\"models\":[{}]}}", list.join(","));
             state.set_inventory(parse_list(body.as_bytes(), "modified_at").unwrap());
@@ -301,6 +350,35 @@ mod tests {
             shown(&of_push(&snapshot, &asked(r#"{"model":"m"}"#))),
             "a c!"
         );
+    }
+
+    #[test]
+    fn what_a_node_only_passes_on_is_not_spread_while_cloud_models_are_denied() {
+        let nodes: [(&str, &[&str]); 3] = [
+            ("", &["m 5", "stub 1@"]),
+            ("", &["m 1@"]),
+            (", draining: true", &["far 1@"]),
+        ];
+        let spreads = |document: &str, model: &str, pinned: Option<&str>| {
+            spreads_cloud(&fleet(document, &nodes).load(), model, pinned)
+        };
+        for model in ["stub", "STUB:latest", "far", "stub:local"] {
+            assert!(spreads("", model, None), "{model}");
+            assert!(!spreads("cloud: allow", model, None), "{model}");
+        }
+        assert!(!spreads("", "m", None) && !spreads("", "new", None));
+        assert!(spreads("", "m", Some("b")) && !spreads("", "m", Some("a")));
+        let deny = fleet("", &nodes);
+        let snapshot = deny.load();
+        let copy = asked(r#"{"source":"m","destination":"n"}"#);
+        let create = asked(r#"{"model":"n","from":"m"}"#);
+        assert_eq!(pull(&deny, "m"), "a");
+        assert_eq!(shown(&of_copy(&snapshot, &copy)), "a");
+        assert_eq!(shown(&of_create(&snapshot, &create, true)), "a");
+        let delete = asked(r#"{"model":"m"}"#);
+        assert_eq!(shown(&of_delete(&snapshot, &delete)), "a b");
+        let allow = fleet("cloud: allow", &nodes);
+        assert_eq!(pull(&allow, "m"), "a b");
     }
 
     #[test]

@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 
 use super::Stores;
 use super::answer::{Ending, Told};
+use super::asked::Shown;
 use super::call::{Failure, Question};
 use super::follow::follow;
 use super::progress::{Line, Progress};
 use super::targets::Target;
+use crate::fleet::access::Grant;
 use crate::telemetry::metrics::StoreJob;
 
 /// Between two writings of lines, as in Ollama.
@@ -28,8 +30,9 @@ const EVENTS: usize = 64;
 pub(crate) struct Transfer {
     /// The route, for metrics and logs.
     pub(crate) route: &'static str,
-    /// The model, for logs.
-    pub(crate) model: String,
+    /// Its model, for logs.
+    pub(crate) shown: Shown,
+    pub(crate) asker: Asker,
     pub(crate) question: Question,
     pub(crate) targets: Vec<Target>,
     /// Whether it goes on when its client leaves.
@@ -38,12 +41,25 @@ pub(crate) struct Transfer {
     pub(crate) _keep: Box<dyn Any + Send>,
 }
 
+/// Who wants a change.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    /// The id of the request, for logs.
+    pub(crate) request: String,
+    /// What it rests on: a job ends with it, whether its client is there or not.
+    pub(crate) grant: Arc<Grant>,
+    /// The end user that the holder of a key named.
+    pub(crate) user: String,
+}
+
 /// A piece of the answer.
 pub(crate) enum Piece {
     /// Whole lines.
     Lines(Bytes),
     /// The last.
     End(Ending),
+    /// The last as well: the key was taken out.
+    Revoked,
 }
 
 /// The client's end of a job. Dropping it tells the job that the client left.
@@ -82,7 +98,7 @@ struct Job {
     client: Option<mpsc::Sender<Piece>>,
     events: mpsc::Receiver<Event>,
     /// Dropping it ends the work on every node.
-    _workers: JoinSet<()>,
+    workers: JoinSet<()>,
     began: Instant,
     _counted: StoreJob,
 }
@@ -114,7 +130,7 @@ impl Stores {
             working: 0,
             client: Some(client),
             events,
-            _workers: workers,
+            workers,
             began: Instant::now(),
             _counted: self.metrics.store_job(transfer.route),
             transfer,
@@ -129,26 +145,36 @@ impl Job {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = self.stores.stopping.subscribe();
-        loop {
+        let is_revoked = loop {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.note(event),
-                    None => break,
+                    None => break false,
                 },
-                _ = tick.tick() => self.write(),
+                _ = tick.tick() => {
+                    if self.transfer.asker.grant.is_revoked() {
+                        break true;
+                    }
+                    self.write();
+                }
                 () = left(self.client.as_ref()) => {
                     self.client = None;
                     if !self.transfer.outlives_client {
                         return self.log("cancelled: its client left");
                     }
-                    tracing::info!(route = self.transfer.route, model = self.transfer.model, "client left; it goes on");
+                    let Asker { request, .. } = &self.transfer.asker;
+                    tracing::info!(route = self.transfer.route, model = self.transfer.shown.model, request.id = request, "client left; it goes on");
                 }
                 _ = stopping.wait_for(|stops| *stops), if self.client.is_none() => {
                     return self.log("cancelled: its client left, and this process drains");
                 }
             }
+        };
+        if is_revoked {
+            self.revoke().await;
+        } else {
+            self.finish().await;
         }
-        self.finish().await;
     }
 
     fn note(&mut self, event: Event) {
@@ -212,6 +238,15 @@ impl Job {
         }
     }
 
+    /// Ends the work on every node first: a client that reads slowly must not hold that up.
+    async fn revoke(mut self) {
+        self.workers.abort_all();
+        self.log("cancelled: its key was taken out");
+        if let Some(client) = self.client.take() {
+            let _ = client.send(Piece::Revoked).await; // or it has left
+        }
+    }
+
     async fn finish(mut self) {
         let names = self
             .transfer
@@ -232,7 +267,10 @@ impl Job {
         } = &self;
         tracing::info!(
             route = transfer.route,
-            model = transfer.model,
+            model = transfer.shown.model,
+            key = %transfer.asker.grant.id,
+            user = transfer.asker.user,
+            request.id = transfer.asker.request,
             nodes.done = told.len() - failed,
             nodes.failed = failed,
             client.left = self.client.is_none(),
@@ -250,9 +288,13 @@ impl Job {
     }
 
     fn log(&self, how: &'static str) {
+        let asker = &self.transfer.asker;
         tracing::info!(
             route = self.transfer.route,
-            model = self.transfer.model,
+            model = self.transfer.shown.model,
+            key = %asker.grant.id,
+            user = asker.user,
+            request.id = asker.request,
             duration_ms = self.began.elapsed().as_millis() as u64,
             how,
             "store job ended"

@@ -26,6 +26,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) method: &'a str,
     pub(crate) route: &'static str,
     pub(crate) model: &'a str,
+    /// What a copy calls its model; written only there.
+    pub(crate) to: Option<&'a str>,
     /// Written only where the client named one.
     pub(crate) alias: Option<&'a str>,
     pub(crate) node: &'a str,
@@ -56,6 +58,9 @@ impl AccessLine<'_> {
         json.text(",\"method\":", self.method);
         json.text(",\"route\":", self.route);
         json.text(",\"model\":", self.model);
+        if let Some(to) = self.to {
+            json.text(",\"to\":", to);
+        }
         if let Some(alias) = self.alias {
             json.text(",\"alias\":", alias);
         }
@@ -280,6 +285,7 @@ mod tests {
                 method: "POST",
                 route: "/api/chat",
                 model: "m",
+                to: None,
                 alias: (status == 404).then_some("small"),
                 node: "n",
                 status,

@@ -11,7 +11,7 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
-use pingora::upstreams::peer::{HttpPeer, Tracer};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Tracer};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::fleet::Node;
@@ -82,6 +82,8 @@ pub(crate) fn peer(
     tracer: Tracer,
 ) -> HttpPeer {
     let mut peer = base(node, address);
+    // what follows an upgrade would pass every check
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
     // no read or write timeout: each would arm a timer for every read of the hot path, and the

@@ -44,8 +44,10 @@ impl fmt::Debug for KeyDigest {
 }
 
 impl KeyDigest {
-    /// Reads 64 hexadecimal digits, with or without `sha256:` in front.
+    /// Reads 64 hexadecimal digits, with or without `sha256:` in front, or the whole line that
+    /// `sha256sum` prints, with ` -` at its end.
     pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.strip_suffix(" -").unwrap_or(text).trim_end();
         let text = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();
         if text.len() != 64 {
             return None;
@@ -164,7 +166,7 @@ fn read_digest(at: &Reader<'_>) -> Option<KeyDigest> {
         // the text is not repeated: it may be the key itself
         at.complain(
             "sha256",
-            "must be 64 hexadecimal digits, as `printf %s \"$KEY\" | sha256sum` prints them",
+            "must be 64 hexadecimal digits, as `printf %s \"$KEY\" | sha256sum` prints them; not the key itself",
         );
     }
     digest
@@ -259,6 +261,18 @@ mod tests {
         assert_eq!(keys[0].sha256, KeyDigest([0xab; 32]));
         assert_eq!(keys[0].limits, Limits::default());
         assert!(keys[0].models.is_empty() && keys[0].expires.is_none());
+    }
+
+    #[test]
+    fn the_line_of_sha256sum_is_a_digest_and_a_key_is_none() {
+        let digest = "ab".repeat(32);
+        for text in [format!("{digest}  -"), format!("\"sha256:{digest}  -\"")] {
+            let keys = read(&format!("- id: a\n  sha256: {text}\n")).unwrap();
+            assert_eq!(keys[0].sha256, KeyDigest([0xab; 32]));
+        }
+        for text in [format!("sk-{digest}"), format!("{digest}-"), "-".into()] {
+            assert_eq!(KeyDigest::from_hex(&text), None, "{text}");
+        }
     }
 
     #[test]

@@ -148,3 +148,54 @@ async fn a_cloud_model_that_nodes_list_is_not_there_while_it_is_denied() {
         "{listed}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_nodes_only_pass_on_is_not_spread_while_it_is_denied() {
+    let spec = || {
+        let stub = ModelSpec::new("stub:1").remote("gpt-oss:120b", "https://ollama.com:443");
+        NodeSpec::new().model(ModelSpec::new("tiny")).model(stub)
+    };
+    let (a, b) = (
+        SimNode::start(spec()).await.unwrap(),
+        SimNode::start(spec()).await.unwrap(),
+    );
+    let aivonx = Setup::nodes(&[&a, &b]).start().await;
+    for pin in ["", "X-Aivonx-Node: n1\r\n"] {
+        for (path, body, what) in [
+            (
+                "/api/create",
+                r#"{"model":"y","from":"stub:1"}"#,
+                "model 'stub:1'",
+            ),
+            (
+                "/api/create",
+                r#"{"model":"y","FROM":"Stub:1","stream":false}"#,
+                "model 'Stub:1'",
+            ),
+            (
+                "/api/copy",
+                r#"{"source":"stub:1","destination":"y"}"#,
+                "model 'stub:1'",
+            ),
+            ("/api/pull", r#"{"name":"stub:1"}"#, "model 'stub:1'"),
+            (
+                "/api/create",
+                r#"{"model":"y","from":"tiny","remote_host":"http://10.0.0.9:11434"}"#,
+                "a model of another host",
+            ),
+        ] {
+            let answer = super::ask(aivonx.addr, pin, "POST", path, body).await;
+            assert_eq!(answer.status, 403, "{path} {body}: {}", answer.text());
+            let text = format!("ollama cloud is disabled here: {what} was not sent to any node");
+            assert_eq!(answer.json()["error"], text.as_str());
+            assert_eq!((a.count(path), b.count(path)), (0, 0), "{path} {body}");
+        }
+    }
+    let made = post(aivonx.addr, "/api/create", r#"{"model":"y","from":"tiny"}"#).await;
+    assert_eq!(made.lines().pop().unwrap()["status"], "success");
+    // what is there may go
+    let delete = r#"{"model":"stub:1"}"#;
+    let gone = super::ask(aivonx.addr, "", "DELETE", "/api/delete", delete).await;
+    assert_eq!(gone.status, 200, "{}", gone.text());
+    assert!(!a.installed().contains(&"stub:1".to_owned()));
+}

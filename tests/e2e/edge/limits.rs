@@ -1,7 +1,9 @@
 //! Limits on heads, bodies and connections: what is over them is answered, and costs little.
 
-use super::{quick, wire_text};
-use crate::support::{Client, H2, Setup, chat, get, json_post, post, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{quick, wire, wire_text, with_tls};
+use crate::support::{Client, H2, PATIENCE, Setup, Tls, chat, get, json_post, post, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_is_limited_in_size() {
@@ -69,6 +71,45 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
         aivonx.metric("aivonx_connections") == 0.0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_head_over_http_2_that_does_not_end_is_not_waited_for() {
+    let (sim, folder, tls) = (quick().await, tempfile::tempdir().unwrap(), Tls::make());
+    tls.write(folder.path());
+    let setup = Setup::nodes(&[&sim]).set("LIMITS__HEAD_TIMEOUT", "300ms");
+    let aivonx = with_tls(setup, folder.path()).start().await;
+    let (plain, secure) = (aivonx.addr, aivonx.tls.unwrap());
+    // SETTINGS, then HEADERS that neither end the list nor the stream, and a piece of what follows
+    let half = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\0\0\0\0\x01\x82";
+    wire(plain, half).await;
+    for start in [&half[..], &half[..9], b""] {
+        let mut stream = tls.connect(secure, &["h2"]).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        let mut all = Vec::new();
+        // how it ends is the client's affair
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all))
+            .await
+            .expect("the connection stays open");
+    }
+    aivonx
+        .metric_is(r#"aivonx_rejections_total{reason="head_timeout"}"#, 4.0)
+        .await;
+    until("no connection is left", || async {
+        aivonx.metric("aivonx_connections") == 0.0
+    })
+    .await;
+    // one that has brought a request may rest
+    for is_secure in [false, true] {
+        let h2 = if is_secure {
+            H2::tls(secure, &tls).await
+        } else {
+            H2::plain(plain).await
+        };
+        assert_eq!(h2.get("/").await.status, 200);
+        wire(plain, half).await; // until the time of a later one has passed
+        assert_eq!(h2.get("/").await.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,18 @@
 //! TLS: both protocols by ALPN, certificates that change under open streams, and the wrong protocol on
 //! either port.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::{node, quick, wire, wire_text, with_tls};
-use crate::support::{End, H2, Setup, Tls, chat, get, until};
+use crate::support::{End, H2, PATIENCE, Setup, Tls, chat, get, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_protocols_are_spoken_over_tls() {
@@ -90,6 +94,75 @@ async fn a_new_certificate_is_shown_within_seconds_and_no_stream_is_cut() {
     assert_eq!((answer.status, answer.end), (200, End::Complete));
     assert_eq!(answer.lines().last().unwrap()["done"], true);
     assert_eq!(h2.get("/").await.status, 200, "the old connection goes on");
+}
+
+/// New connections of both protocols, one after another until told to stop, each with one request: how
+/// many were shown the old certificate, and how many the new.
+async fn steadily(
+    addr: SocketAddr,
+    old: Arc<Tls>,
+    new: Arc<Tls>,
+    shown: watch::Sender<(u32, u32)>,
+) -> (u32, u32) {
+    let (mut before, mut after) = (0, 0);
+    while !shown.is_closed() {
+        let alpn = if (before + after) % 2 == 0 {
+            "h2"
+        } else {
+            "http/1.1"
+        };
+        let mut stream = old.or(&new, addr, &[alpn]).await.unwrap();
+        if new.is_shown(&stream) {
+            after += 1;
+        } else {
+            assert_eq!(after, 0, "the old one is back");
+            before += 1;
+        }
+        if alpn == "h2" {
+            let answer = H2::within(stream).await.get("/api/version").await;
+            assert_eq!((answer.status, answer.end), (200, End::Complete));
+        } else {
+            let request = "GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+        shown.send_replace((before, after));
+    }
+    (before, after)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_new_connection_is_dropped_while_the_certificate_changes() {
+    let (sim, folder) = (quick().await, tempfile::tempdir().unwrap());
+    let (old, new) = (Arc::new(Tls::make()), Arc::new(Tls::make()));
+    old.write(folder.path());
+    let aivonx = with_tls(Setup::nodes(&[&sim]), folder.path()).start().await;
+    let addr = aivonx.tls.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let (told, seen) = watch::channel((0, 0));
+        let (old, new) = (Arc::clone(&old), Arc::clone(&new));
+        let client = tokio::spawn(steadily(addr, old, new, told));
+        clients.push((client, seen));
+    }
+    for (_, seen) in &mut clients {
+        let begun = seen.wait_for(|(before, _)| *before >= 10);
+        timeout(PATIENCE, begun).await.unwrap().unwrap();
+    }
+    new.write(folder.path());
+    for (client, mut seen) in clients {
+        timeout(PATIENCE, seen.wait_for(|(_, after)| *after >= 10))
+            .await
+            .expect("the new one is shown")
+            .unwrap();
+        drop(seen);
+        let (before, after) = client.await.unwrap();
+        assert!(before >= 10 && after >= 10, "{before} and {after}");
+    }
+    let refused = r#"aivonx_rejections_total{reason="tls_handshake"}"#;
+    assert_eq!(aivonx.metric(refused), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

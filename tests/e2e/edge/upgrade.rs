@@ -1,13 +1,15 @@
 //! The hand-over to a new process: nobody is refused, nothing is cut.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
 
 use super::{node, with_tls};
-use crate::support::{Client, End, H2, Setup, Tls, chat, get, json_post, until};
+use crate::support::{Client, End, H2, Setup, Tls, chat, get, json_post, post, until};
 
 const STREAMS: usize = 200;
 
@@ -16,17 +18,55 @@ fn setup(sim: &aivonx_sim::SimNode, folder: &std::path::Path) -> Setup {
     Setup::nodes_with(&[sim], ", slots: 1000", "").set("UPGRADE_SOCKET", &socket)
 }
 
+/// What an answer of the steady ones should be: its status, its end and whether it is whole.
+const GOOD: (u16, End, bool) = (200, End::Complete, true);
+type Answers = Vec<(u16, End, bool)>;
+
+/// Two hundred requests a second on connections of their own, until told to stop: what aivonx answers
+/// itself, in turn with what a node answers, as a stream and whole. The answers of either kind.
+async fn steadily(addr: SocketAddr, stop: Arc<AtomicBool>) -> (Answers, Answers) {
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    let (mut local, mut relayed) = (JoinSet::new(), JoinSet::new());
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        tick.tick().await;
+        if number % 2 == 0 {
+            local.spawn(async move {
+                let answer = get(addr, "/api/version").await;
+                (answer.status, answer.end, true)
+            });
+            continue;
+        }
+        let body = chat("tiny", 1, number % 4 == 1);
+        relayed.spawn(async move {
+            let answer = post(addr, "/api/chat", &body).await;
+            let is_whole = answer
+                .lines()
+                .last()
+                .is_some_and(|line| line["done"] == true);
+            (answer.status, answer.end, is_whole)
+        });
+    }
+    (local.join_all().await, relayed.join_all().await)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_cut() {
-    let (sim, folder) = (node().await, tempfile::tempdir().unwrap());
-    let mut old = setup(&sim, folder.path()).start().await;
+    let (sim, folder, tls) = (node().await, tempfile::tempdir().unwrap(), Tls::make());
+    tls.write(folder.path());
+    let setup = || with_tls(setup(&sim, folder.path()), folder.path());
+    let mut old = setup().start().await;
     let addr = old.addr;
-    // two hundred streams of several seconds, a quarter of them over HTTP/2
+    // two hundred streams of several seconds, a quarter over HTTP/2 and some of these over TLS
     let body = chat("tiny", 300, true);
+    let secure = H2::tls(old.tls.unwrap(), &tls).await;
     let h2 = H2::plain(addr).await;
-    let mut streams = tokio::task::JoinSet::new();
+    let mut streams = JoinSet::new();
     let begun = Arc::new(AtomicUsize::new(0));
     for number in 0..STREAMS {
+        let h2 = if number % 16 == 0 { &secure } else { &h2 };
         let (h2, begun, body) = (h2.clone(), Arc::clone(&begun), body.clone());
         streams.spawn(async move {
             if number % 4 == 0 {
@@ -47,30 +87,20 @@ async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_c
         begun.load(Ordering::Relaxed) == STREAMS
     })
     .await;
-    // and two hundred new requests a second
+    // and two hundred new requests a second, of which the node answers every second one
     let stop = Arc::new(AtomicBool::new(false));
-    let steady = tokio::spawn({
-        let stop = Arc::clone(&stop);
-        async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(5));
-            let mut requests = tokio::task::JoinSet::new();
-            while !stop.load(Ordering::Relaxed) {
-                tick.tick().await;
-                requests.spawn(async move { get(addr, "/api/version").await.status });
-            }
-            requests.join_all().await
-        }
-    });
+    let steady = tokio::spawn(steadily(addr, Arc::clone(&stop)));
     // one connection that is used now and then
     let mut kept = Client::connect(addr).await;
     let request = "GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n";
     kept.send(request).await;
     assert_eq!(kept.response().await.status, 200);
 
-    let new = tokio::spawn(setup(&sim, folder.path()).argument("--upgrade").start());
+    let new = tokio::spawn(setup().argument("--upgrade").start());
     old.signal(Signal::SIGQUIT);
     let new = new.await.unwrap();
-    assert_eq!((new.addr, new.ops), (addr, old.ops), "the same sockets");
+    let (were, are) = ((addr, old.ops, old.tls), (new.addr, new.ops, new.tls));
+    assert_eq!(are, were, "the same sockets");
 
     until("the old one drains", || async {
         old.log().contains("draining")
@@ -87,9 +117,12 @@ async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_c
     }
     assert_eq!(old.ends().await, Some(0));
     stop.store(true, Ordering::Relaxed);
-    let statuses = steady.await.unwrap();
-    assert!(statuses.len() > 200, "{}", statuses.len());
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let (local, relayed) = steady.await.unwrap();
+    assert!(local.len() + relayed.len() > 200, "{}", local.len());
+    assert!(relayed.len() > 100, "{}", relayed.len());
+    let wrong = [local, relayed].concat();
+    let wrong: Vec<_> = wrong.iter().filter(|answer| **answer != GOOD).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(get(addr, "/").await.status, 200);
     assert!(!folder.path().join("upgrade.sock").exists());
 }

@@ -61,22 +61,50 @@ impl Tls {
         addr: SocketAddr,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let mut socket = TcpStream::connect(addr).await?;
-        socket.write_all(before).await?;
-        connector
-            .connect(ServerName::try_from("localhost").unwrap(), socket)
-            .await
+        connect(&[self], before, addr, alpn).await
     }
+
+    /// The same without such bytes, trusting `other`, too.
+    pub(crate) async fn or(
+        &self,
+        other: &Self,
+        addr: SocketAddr,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        connect(&[self, other], b"", addr, alpn).await
+    }
+
+    /// Whether this is the certificate that the other side has shown.
+    pub(crate) fn is_shown(&self, stream: &TlsStream<TcpStream>) -> bool {
+        let shown = stream.get_ref().1.peer_certificates();
+        shown.is_some_and(|shown| shown[0] == self.der())
+    }
+}
+
+/// Connects, trusting these certificates.
+async fn connect(
+    trusted: &[&Tls],
+    before: &[u8],
+    addr: SocketAddr,
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for tls in trusted {
+        roots.add(tls.der()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut socket = TcpStream::connect(addr).await?;
+    socket.write_all(before).await?;
+    connector
+        .connect(ServerName::try_from("localhost").unwrap(), socket)
+        .await
 }
 
 /// Marks a request whose body never comes.
@@ -109,9 +137,14 @@ impl H2 {
 
     /// Over TLS, agreed upon by ALPN.
     pub(crate) async fn tls(addr: SocketAddr, tls: &Tls) -> Self {
-        let stream = tls.connect(addr, &["h2", "http/1.1"]).await.unwrap();
+        Self::within(tls.connect(addr, &["h2", "http/1.1"]).await.unwrap()).await
+    }
+
+    /// On a connection that agreed to it.
+    pub(crate) async fn within(stream: TlsStream<TcpStream>) -> Self {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        Self::over(stream, format!("localhost:{}", addr.port()), "https").await
+        let port = stream.get_ref().0.peer_addr().unwrap().port();
+        Self::over(stream, format!("localhost:{port}"), "https").await
     }
 
     async fn over<S>(stream: S, authority: String, scheme: &'static str) -> Self

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::{Body, BodyLimits, Coding, RETRY_BUFFER, Reach};
 use crate::request::edit::{Cut, Splices, Wanted};
+use crate::request::intent::has_work;
 use crate::request::model_scan::{Found, ModelScan, decode_zstd};
 use crate::request::rejection::Rejection;
 use crate::request::route::NodeRoute;
@@ -64,6 +65,8 @@ pub(super) struct Watch {
     model_is_final: bool,
     /// No further `keep_alive` may come: it could not be held to its bounds.
     keep_alive_is_final: bool,
+    /// No further prompt, messages or input may come: they could take back the work that is asked.
+    work_is_final: bool,
     /// What there was before.
     found: Found,
 }
@@ -76,6 +79,7 @@ impl Watch {
             scan,
             model_is_final: false,
             keep_alive_is_final: false,
+            work_is_final: false,
         }
     }
 
@@ -90,6 +94,9 @@ impl Watch {
         if self.keep_alive_is_final && now.keep_alive != then.keep_alive {
             return Err(Rejection::LateKeepAlive);
         }
+        if self.work_is_final && now.work != then.work {
+            return Err(Rejection::LateWork);
+        }
         Ok(())
     }
 }
@@ -98,6 +105,20 @@ impl Body {
     /// Whether the rest of the body is still with the client and will not be held.
     pub(crate) fn streams_on(&self) -> bool {
         self.reach == Reach::StreamsOn
+    }
+
+    /// Sees to it that what streams on takes back no work that the part in hand asks for; false
+    /// where no work is seen there.
+    pub(crate) fn hold_to_work(&mut self, session: &Session, route: NodeRoute) -> bool {
+        let held = self.held(session);
+        let watch = self.watch.as_mut();
+        match watch.filter(|watch| has_work(route, &held, watch.found.given.work)) {
+            Some(watch) => {
+                watch.work_is_final = true;
+                true
+            }
+            None => false,
+        }
     }
 
     /// What is held of the body, decoded, for a closer look. `None` where it cannot be decoded, or

@@ -75,6 +75,7 @@ fn expected(fields: Fields) -> Found {
             model: fields.given[0],
             keep_alive: fields.given[1],
             tools: fields.given[2],
+            work: fields.given[3],
         },
         model_at: None,
         end: Some(fields.end as u64),

@@ -90,6 +90,8 @@ pub struct Given {
     pub keep_alive: u32,
     /// `tools`
     pub tools: u32,
+    /// `prompt`, `messages` and `input` together: what the native routes have to do.
+    pub work: u32,
 }
 
 impl Found {

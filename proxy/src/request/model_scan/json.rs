@@ -57,13 +57,16 @@ enum Word {
 }
 
 /// Keys of the root that are told apart.
-const ROOT_KEYS: [&str; 6] = [
+const ROOT_KEYS: [&str; 9] = [
     "model",
     "name",
     "stream",
     "stream_options",
     "keep_alive",
     "tools",
+    "prompt",
+    "messages",
+    "input",
 ];
 
 /// The field that the value under way belongs to.
@@ -332,6 +335,7 @@ impl JsonScan {
             Some(3) => return Target::Options,
             Some(4) => (&mut given.keep_alive, Target::None),
             Some(5) => (&mut given.tools, Target::None),
+            Some(6..=8) => (&mut given.work, Target::None),
             _ => return Target::None,
         };
         *count = count.saturating_add(1);

@@ -28,8 +28,8 @@ pub(super) struct Fields {
     pub(super) stream: Option<bool>,
     /// `stream_options.include_usage`.
     pub(super) include_usage: Option<bool>,
-    /// How often `model`, `keep_alive` and `tools` were there.
-    pub(super) given: [u32; 3],
+    /// How often `model`, `keep_alive`, `tools` and the three names of work were there.
+    pub(super) given: [u32; 4],
 }
 
 /// A field of Go's type `string`.
@@ -59,7 +59,7 @@ pub(super) fn decode(document: &[u8]) -> Verdict {
         name: Text::Unset,
         stream: None,
         include_usage: None,
-        given: [0; 3],
+        given: [0; 4],
     };
     match value {
         Json::Null => fields.object = Some(false),
@@ -86,8 +86,14 @@ enum Json {
 
 impl Fields {
     fn set(&mut self, (key, value): &(String, Json)) {
-        let counted = ["model", "keep_alive", "tools"];
-        if let Some(index) = counted.iter().position(|name| fold(key) == *name) {
+        let counted: [&[&str]; 4] = [
+            &["model"],
+            &["keep_alive"],
+            &["tools"],
+            &["prompt", "messages", "input"],
+        ];
+        let key_is = |names: &&[&str]| names.contains(&fold(key).as_str());
+        if let Some(index) = counted.iter().position(key_is) {
             self.given[index] += 1;
         }
         match (fold(key).as_str(), value) {

@@ -100,11 +100,14 @@ fn stream_and_include_usage_are_read() {
 
 #[test]
 fn keys_that_may_ask_for_more_are_counted() {
-    let found = of(r#"{"tools":[],"Keep_Alive":0,"model":null,"MODEL":"a","x":{"tools":1}}"#);
+    let found = of(
+        r#"{"tools":[],"Keep_Alive":0,"model":null,"MODEL":"a","x":{"tools":1,"input":2},"prompt":"","Mes\u0073ages":[],"input":5}"#,
+    );
     let given = Given {
         model: 2,
         keep_alive: 1,
         tools: 1,
+        work: 3,
     };
     assert_eq!(found.given, given);
     assert_eq!(of("{\"\u{212a}eep_alive\":\"5m\"}").given.keep_alive, 1);
