@@ -6,6 +6,7 @@
 
 mod edge;
 mod env;
+mod front_door;
 mod lines;
 mod networks;
 mod proxy;
@@ -14,6 +15,7 @@ mod units;
 
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
+pub use front_door::FrontDoorConfig;
 pub use proxy::{
     AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
     TimeoutConfig,

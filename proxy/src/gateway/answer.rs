@@ -53,7 +53,9 @@ impl Gateway {
             &self.dice,
         );
         ctx.id_value = header_value(&ctx.id);
-        ctx.route = Route::of(&head.method, head.uri.path());
+        ctx.route = self
+            .front_route(head)
+            .unwrap_or_else(|| Route::of(&head.method, head.uri.path()));
         ctx.dialect = Dialect::of_path(head.uri.path());
     }
 
@@ -66,6 +68,9 @@ impl Gateway {
         if refuse_faulty(session, ctx).await? {
             self.metrics.rejected("bad_request");
             return Ok(true);
+        }
+        if ctx.route == Route::FrontDoor {
+            return Ok(false); // the control plane has rules of its own
         }
         let takes_body = matches!(ctx.route, Route::Node(_) | Route::Store(_));
         if !takes_body {
@@ -128,7 +133,9 @@ impl Gateway {
                 ..Local::new(405, TEXT, "405 method not allowed")
             },
             Route::NotFound => Local::new(404, TEXT, "404 page not found"),
-            Route::Node(_) | Route::Store(_) | Route::Redirect(..) => return Ok(None),
+            Route::Node(_) | Route::Store(_) | Route::FrontDoor | Route::Redirect(..) => {
+                return Ok(None);
+            }
         }))
     }
 

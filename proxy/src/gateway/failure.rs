@@ -11,8 +11,9 @@ use super::Gateway;
 use super::answer::{Local, respond};
 use super::ctx::RequestCtx;
 use crate::fleet::waiting::Why;
+use crate::request::body;
 use crate::request::rejection::Rejection;
-use crate::request::route::StoreRoute;
+use crate::request::route::{Route, StoreRoute};
 use crate::upstream::words::plain;
 
 /// A rejection as the error that carries it to where it is answered.
@@ -59,6 +60,9 @@ impl Gateway {
         ctx: &mut RequestCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if ctx.front.is_some() {
+            return Self::control_not_connected(ctx, error);
+        }
         Self::node_failed(ctx, &error);
         if self.may_retry(session, ctx) {
             return self.try_another(ctx, "connect");
@@ -79,6 +83,11 @@ impl Gateway {
             return error;
         }
         if rejection_of(&error).is_some() || *error.esource() == ErrorSource::Downstream {
+            error.set_retry(false);
+            return error;
+        }
+        if let Some(relay) = &ctx.front {
+            relay.note_broken(&error);
             error.set_retry(false);
             return error;
         }
@@ -178,7 +187,12 @@ impl Gateway {
         self.metrics.rejected(rejection.reason());
         ctx.outcome = Some(rejection.reason());
         let status = rejection.status().as_u16();
-        let answer = Local::rejection(&rejection, ctx);
+        let answer = if ctx.route == Route::FrontDoor {
+            body::pass_over_refused(session).await;
+            Self::control_failed(session, ctx, &rejection)
+        } else {
+            Local::rejection(&rejection, ctx)
+        };
         let keep = session.downstream_session.is_body_done();
         if !keep {
             session.set_keepalive(None);
@@ -191,6 +205,9 @@ impl Gateway {
     }
 
     fn rejection_from(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
+        if ctx.front.is_some() {
+            return Rejection::ControlPlaneAway;
+        }
         let node = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ctx.attempt.as_ref().and_then(|attempt| attempt.why()) {
             Some(Why::Revoked) => Rejection::KeyRevoked,
@@ -214,6 +231,12 @@ impl Gateway {
     /// cut, never as a success.
     async fn end_stream(&self, session: &mut Session, ctx: &mut RequestCtx) -> FailToProxy {
         ctx.outcome = Some("broken");
+        if ctx.front.is_some() {
+            return FailToProxy {
+                error_code: 502,
+                can_reuse_downstream: false,
+            };
+        }
         let head = session.downstream_session.response_written();
         let framed = head.is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH));
         let content_type = head

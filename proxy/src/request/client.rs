@@ -9,7 +9,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 /// Headers by which proxies say that they speak for somebody else.
-const FORWARDING: [&str; 10] = [
+pub(crate) const FORWARDING: [&str; 10] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
