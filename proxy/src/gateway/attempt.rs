@@ -219,7 +219,7 @@ impl Gateway {
         if session.req_header().version == http::Version::HTTP_10 {
             headers::for_http_1_0(head);
         }
-        if ctx.from_control(head)? {
+        if ctx.clean_control(head)? {
             return Ok(());
         }
         Self::mark_edits(head, ctx)?;

@@ -11,9 +11,8 @@ use super::Gateway;
 use super::answer::{Local, respond};
 use super::ctx::RequestCtx;
 use crate::fleet::waiting::Why;
-use crate::request::body;
 use crate::request::rejection::Rejection;
-use crate::request::route::{Route, StoreRoute};
+use crate::request::route::StoreRoute;
 use crate::upstream::words::plain;
 
 /// A rejection as the error that carries it to where it is answered.
@@ -187,12 +186,8 @@ impl Gateway {
         self.metrics.rejected(rejection.reason());
         ctx.outcome = Some(rejection.reason());
         let status = rejection.status().as_u16();
-        let answer = if ctx.route == Route::FrontDoor {
-            body::pass_over_refused(session).await;
-            Self::control_failed(session, ctx, &rejection)
-        } else {
-            Local::rejection(&rejection, ctx)
-        };
+        let answer = Self::control_failed(session, ctx, &rejection).await;
+        let answer = answer.unwrap_or_else(|| Local::rejection(&rejection, ctx));
         let keep = session.downstream_session.is_body_done();
         if !keep {
             session.set_keepalive(None);

@@ -41,6 +41,8 @@ pub(super) struct Relay {
     _place: OwnedSemaphorePermit,
     /// Not tried yet, the next one last.
     addresses: Vec<SocketAddr>,
+    /// Being tried.
+    present: Option<SocketAddr>,
     exchange: Option<Exchange>,
     client: HeaderValue,
     is_https: bool,
@@ -75,32 +77,44 @@ impl Gateway {
             return Ok(true);
         }
         let is_https = is_https(&ctx.client, over_tls(session), headers);
-        let Some(place) = control.place() else {
-            return Err(failure::rejected(Rejection::ControlPlaneBusy));
-        };
+        let client = told_client(&ctx.client, is_foreign);
+        let relay = self.relay(control, client, is_https).await;
+        let relay = relay.map_err(failure::rejected)?;
+        let opened = body::streamed(session, relay.longest).await;
+        opened.map_err(|error| refused_body(session, error))?;
+        keep_after_continue(session);
+        ctx.front = Some(Box::new(relay));
+        Ok(false)
+    }
+
+    /// A place among what is under way, and where it goes.
+    async fn relay(
+        &self,
+        control: Arc<ControlPlane>,
+        client: HeaderValue,
+        is_https: bool,
+    ) -> Result<Relay, Rejection> {
+        let place = control.place().ok_or(Rejection::ControlPlaneBusy)?;
         let addresses = control.addresses().await.map_err(|cause| {
             control.note(Err(&cause));
-            failure::rejected(Rejection::ControlPlaneAway)
+            Rejection::ControlPlaneAway
         })?;
         let longest = match self.limits.most {
             0 => LONGEST,
             most => most.min(LONGEST),
         };
-        let opened = body::streamed(session, longest).await;
-        opened.map_err(|error| refused_body(session, error))?;
-        keep_after_continue(session);
-        ctx.front = Some(Box::new(Relay {
+        Ok(Relay {
             control,
             _place: place,
             addresses,
+            present: None,
             exchange: None,
-            client: told_client(&ctx.client, is_foreign),
+            client,
             is_https,
             began: Instant::now(),
             sent: 0,
             longest,
-        }));
-        Ok(false)
+        })
     }
 
     /// Whether Ollama's Host and Origin checks (D12) would refuse a request. The control plane has
@@ -125,9 +139,12 @@ impl Gateway {
 
     /// The way to the control plane.
     pub(super) fn control_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
-        let address = ctx.front.as_mut().and_then(|relay| relay.addresses.pop());
-        let (Some(relay), Some(address)) = (&ctx.front, address) else {
-            return Err(failure::rejected(Rejection::ControlPlaneAway));
+        let Some(relay) = &mut ctx.front else {
+            return Err(failure::rejected(Rejection::ControlPlaneAway)); // asked before
+        };
+        relay.present = relay.addresses.pop();
+        let Some(address) = relay.present else {
+            return Err(failure::rejected(Rejection::ControlPlaneAway)); // one is left to try
         };
         ctx.attempts += 1;
         let (connection, tracer) = self.connections.prepare();
@@ -138,6 +155,9 @@ impl Gateway {
     /// From here on its patience counts.
     pub(super) fn control_connected(&self, ctx: &mut RequestCtx, fd: RawFd, reused: bool) {
         if let (Some(relay), Some(prepared)) = (&mut ctx.front, ctx.prepared.take()) {
+            if let Some(address) = relay.present {
+                relay.control.prefer(address);
+            }
             let exchange = Exchange::begin(self.connections.taken(prepared, fd, reused));
             ctx.attempt = Some(Arc::clone(exchange.attempt()));
             relay.exchange = Some(exchange);
@@ -147,28 +167,33 @@ impl Gateway {
     /// No connection to the control plane: nothing was sent, so its next address may be tried.
     pub(super) fn control_not_connected(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
         let again = ctx.front.as_ref().is_some_and(|relay| {
-            relay.control.note(Err(plain(&error)));
-            !relay.addresses.is_empty()
+            let is_last = relay.addresses.is_empty();
+            if is_last {
+                relay.control.note(Err(plain(&error)));
+            }
+            !is_last
         });
         error.set_retry(again);
         error
     }
 
-    /// What went wrong on the way to the control plane or back, in the words of whoever asks: a
-    /// browser gets a page.
-    pub(super) fn control_failed(
-        session: &Session,
+    /// The answer to what went wrong on the way to the control plane or back, once the rest of the
+    /// body is out of the way: a browser gets a page. `None` where it is not on that way.
+    pub(super) async fn control_failed(
+        session: &mut Session,
         ctx: &RequestCtx,
         rejection: &Rejection,
-    ) -> Local {
-        let wants_page = prefers_html(&session.req_header().headers);
-        match rejection {
-            Rejection::ControlPlaneAway if wants_page => Local {
-                retry_after: rejection.retry_after(),
-                ..Local::new(rejection.status().as_u16(), HTML, AWAY)
-            },
-            _ => Local::rejection(rejection, ctx),
+    ) -> Option<Local> {
+        if ctx.route != Route::FrontDoor {
+            return None;
         }
+        body::pass_over_refused(session).await;
+        let wants_page = prefers_html(&session.req_header().headers);
+        let is_away = *rejection == Rejection::ControlPlaneAway;
+        (is_away && wants_page).then(|| Local {
+            retry_after: rejection.retry_after(),
+            ..Local::new(rejection.status().as_u16(), HTML, AWAY)
+        })
     }
 }
 
@@ -208,7 +233,7 @@ impl RequestCtx {
     }
 
     /// Makes the control plane's head fit for the client; false where it is not its.
-    pub(super) fn from_control(&self, head: &mut ResponseHeader) -> Result<bool> {
+    pub(super) fn clean_control(&self, head: &mut ResponseHeader) -> Result<bool> {
         if self.front.is_none() {
             return Ok(false);
         }

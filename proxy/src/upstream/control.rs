@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use aivonx_shared::config::FrontDoorConfig;
 use aivonx_shared::fleet_doc::{NodeUrl, Scheme};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Tracer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -45,6 +46,8 @@ pub(crate) struct ControlPlane {
     token: HeaderValue,
     names: Arc<Names>,
     places: Arc<Semaphore>,
+    /// Where it was reached last. Guards the address; held for a look.
+    good: Mutex<Option<SocketAddr>>,
     /// Whether it did not answer last, so that the log says it once.
     is_away: AtomicBool,
 }
@@ -64,6 +67,7 @@ impl ControlPlane {
             token,
             names,
             places: Arc::new(Semaphore::new(PLACES)),
+            good: Mutex::new(None),
             is_away: AtomicBool::new(false),
         }
     }
@@ -88,13 +92,21 @@ impl ControlPlane {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    /// The addresses to try, the first one last; or in words why there is none.
+    /// The addresses to try, the first one last: where it was reached last, if that is still one of
+    /// them. Or in words why there is none.
     pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
         let found = self.names.look_up(&self.to.host, self.to.port, CONNECT);
         let mut found = found.await?;
+        let good = *self.good.lock();
+        found.sort_by_key(|address| Some(*address) != good); // stable
         found.truncate(ADDRESSES);
         found.reverse();
         Ok(found)
+    }
+
+    /// It was reached at `address`.
+    pub(crate) fn prefer(&self, address: SocketAddr) {
+        *self.good.lock() = Some(address);
     }
 
     /// How to connect to it at `address`. Upgrades are not passed on.
@@ -125,7 +137,7 @@ impl ControlPlane {
                 tracing::warn!(control_plane.at = %self.to, cause, "the control plane does not answer; the front door says 503");
             }
             Ok(()) => {
-                tracing::info!(control_plane.at = %self.to, "the control plane answers again")
+                tracing::info!(control_plane.at = %self.to, "the control plane answers again");
             }
         }
     }

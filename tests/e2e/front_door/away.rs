@@ -136,3 +136,30 @@ async fn inference_flows_while_the_control_plane_hangs() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_address_of_its_name_is_tried_and_then_kept() {
+    let (sim, control, folder) = (
+        node().await,
+        Control::start().await,
+        tempfile::tempdir().unwrap(),
+    );
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.2 control\n127.0.0.1 control\n").unwrap();
+    let aivonx = open(Setup::nodes(&[&sim]), control.addr)
+        .set(
+            "FRONT_DOOR__TO",
+            &format!("http://control:{}", control.addr.port()),
+        )
+        .set("HOSTS_FILE", &hosts.display().to_string())
+        .start()
+        .await;
+    for (id, attempts) in [("first", 2), ("second", 1)] {
+        let lines = format!("X-Request-Id: {id}\r\n");
+        let answer = send(aivonx.addr, "PUT", "/api/proxy/config", &lines, "body").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "body"));
+        assert_eq!(aivonx.access_line(id).await["attempts"], attempts);
+    }
+    assert_eq!(control.seen().len(), 2);
+    assert!(!aivonx.log().contains("does not answer"));
+}

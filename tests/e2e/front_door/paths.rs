@@ -220,3 +220,25 @@ async fn http_2_clients_come_through_plain_and_over_tls() {
         assert_eq!(client.get("/ui//x").await.status, 404);
     }
 }
+
+#[test]
+fn a_front_door_that_leads_to_itself_is_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = folder.path().join("fleet.yaml");
+    std::fs::write(&fleet, "nodes: []\n").unwrap();
+    let check = |to: &str| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_aivonx"))
+            .args(["check-config", "--fleet"])
+            .arg(&fleet)
+            .env("AIVONX_PROXY__FRONT_DOOR__TO", to)
+            .env("AIVONX_PROXY__FRONT_DOOR__TOKEN", TOKEN)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), told)
+    };
+    assert_eq!(check("http://127.0.0.1:8001").0, Some(0));
+    let (code, told) = check("http://127.0.0.1:8000");
+    assert_eq!(code, Some(78));
+    assert!(told.contains("proxy.front_door.to"), "{told}");
+}
