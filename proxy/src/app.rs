@@ -40,6 +40,7 @@ use crate::sync::members::Members;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
+use crate::upstream::control::ControlPlane;
 use leave::{Drain, Signals, TakeOver};
 use listeners::{Listeners, serve};
 
@@ -76,6 +77,7 @@ impl From<CertificateError> for StartError {
 
 /// What must hold between the configuration and the fleet document.
 pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
+    check_front_door(config)?;
     if let Some(tls) = &config.edge.tls {
         Certificate::load(tls)?;
     }
@@ -101,6 +103,25 @@ pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
         "{key} is {listen}, beyond loopback, and nobody there may use the fleet: add `keys` to the fleet file, \
          or networks under `anonymous`, or `anonymous: always` if everybody who can connect may; or listen on 127.0.0.1"
     )))
+}
+
+/// A front door that led to itself would fill up with one request.
+fn check_front_door(config: &ProxyConfig) -> Result<(), StartError> {
+    let own = [
+        Some(config.listen.proxy),
+        config.edge.tls.as_ref().map(|tls| tls.listen),
+    ];
+    let to = config.front_door.as_ref().map(|door| &door.to);
+    let is_own = to.is_some_and(|to| {
+        let ip = to.host.parse::<std::net::IpAddr>();
+        let address = ip.map(|ip| SocketAddr::new(ip, to.port));
+        address.is_ok_and(|address| own.into_iter().flatten().any(|own| own == address))
+    });
+    if is_own {
+        let problem = "proxy.front_door.to is where this proxy itself listens; name the control plane's own address";
+        return Err(StartError::Config(problem.to_owned()));
+    }
+    Ok(())
 }
 
 /// A data plane whose listeners are bound and which has not started yet.
@@ -297,6 +318,10 @@ impl Parts {
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
             stores: Arc::clone(&self.stores),
+            front_door: config
+                .front_door
+                .as_ref()
+                .map(|door| Arc::new(ControlPlane::new(door, Arc::clone(&self.names)))),
             active: Arc::clone(&self.active),
         }
     }

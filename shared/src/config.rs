@@ -7,6 +7,7 @@
 mod control;
 mod edge;
 mod env;
+mod front_door;
 mod lines;
 mod networks;
 mod proxy;
@@ -16,6 +17,7 @@ mod units;
 pub use control::{ControlConfig, LoginConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
+pub use front_door::FrontDoorConfig;
 pub use proxy::{
     AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
     TimeoutConfig,

@@ -16,6 +16,7 @@ mod edge;
 mod edits;
 mod exactness;
 mod failure;
+mod front_door;
 mod life;
 mod nodes;
 mod routing;

@@ -366,6 +366,21 @@ pub(crate) async fn opaque(session: &mut Session) -> Result<Body, BodyError> {
     Ok(Body::default())
 }
 
+/// Lets a body through that is no business of a node's, if it says no more than `most` bytes.
+pub(crate) async fn streamed(session: &mut Session, most: u64) -> Result<(), BodyError> {
+    if content_length(session).is_some_and(|length| length > most) {
+        return Err(Rejection::BodyLimit(most).into());
+    }
+    expect_continue(session).await
+}
+
+/// Reads a bounded part of a body that is refused, unless its client waits to be asked for it.
+pub(crate) async fn pass_over_refused(session: &mut Session) {
+    if !expects_continue(session) {
+        drain(session).await;
+    }
+}
+
 impl Body {
     /// All of it, where it was read to its end.
     pub(crate) fn all(&self, session: &Session) -> Option<Bytes> {

@@ -9,7 +9,11 @@ use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::units::{Size, Span};
-use super::{EdgeConfig, Lines, Overrides, Problems, Reader, edge, networks, parse_yaml};
+use super::{
+    EdgeConfig, FrontDoorConfig, Lines, Overrides, Problems, Reader, edge, front_door, networks,
+    parse_yaml,
+};
+use crate::fleet_doc::Outside;
 
 /// A validated data-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +24,8 @@ pub struct ProxyConfig {
     pub edge: EdgeConfig,
     /// Whose word on a client's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where the control plane's paths are relayed to; `None` keeps the front door closed.
+    pub front_door: Option<FrontDoorConfig>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
     /// A file in the shape of `/etc/hosts` that is asked for the nodes' names first.
@@ -145,7 +151,8 @@ impl ProxyConfig {
     }
 
     fn from_value(value: &Value, lines: &Lines) -> Result<Self, Problems> {
-        let root = Reader::root(value);
+        let outside = Outside::new("", |name| std::env::var(name).ok());
+        let root = Reader::root(value).with_outside(Some(&outside));
         root.value("control_plane"); // judged where it is read
         let proxy = root.section("proxy");
         let config = read_proxy(&proxy);
@@ -167,6 +174,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         },
         edge: edge::read(proxy),
         trusted_proxies: networks(proxy, "trusted_proxies"),
+        front_door: front_door::read(proxy),
         fleet: proxy.get("fleet"),
         hosts_file: proxy.get("hosts_file"),
         threads: in_range(proxy, "threads", 0, 0, 1024),

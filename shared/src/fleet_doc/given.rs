@@ -36,7 +36,7 @@ impl Given {
 const SHAPES: &str = "must be text, `{file: FILE}`, `{env: NAME}` or `{sealed: v1.…}`";
 
 /// Reads `key`, or the file that `file_key` names, and has `check` judge its text.
-pub(super) fn read_given(
+pub(crate) fn read_given(
     at: &Reader<'_>,
     key: &'static str,
     file_key: &'static str,
