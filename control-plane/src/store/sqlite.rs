@@ -150,3 +150,6 @@ pub(super) async fn finish<R>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
