@@ -1,5 +1,7 @@
 //! The store, on both databases: every test of `on_both!` runs on a SQLite file and on Postgres.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 #[path = "store/world.rs"]
 mod world;
 
@@ -7,6 +9,8 @@ mod world;
 mod documents;
 #[path = "store/faults.rs"]
 mod faults;
+#[path = "store/imports.rs"]
+mod imports;
 #[path = "store/jobs.rs"]
 mod jobs;
 #[path = "store/keys.rs"]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aivonx_control_plane::store::{Db, StoreError};
 use aivonx_test_servers::Postgres;
 
-use crate::world::{change, node};
+use crate::world::{change, node, server};
 
 /// Asks until the database answers again.
 async fn wait_for(db: &Db) {
@@ -51,4 +51,32 @@ async fn connections_that_the_server_ends_between_two_calls_are_not_noticed() {
     server.sql("postgres", end).unwrap();
     db.create_node(&change(), node("b")).await.unwrap();
     assert_eq!(db.fleet().await.unwrap().nodes.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_too_long_for_the_revision_is_told_that_it_is_busy() {
+    let server = server();
+    let url = server.database().unwrap();
+    let name = url.rsplit('/').next().unwrap().to_owned();
+    let db = Db::open(&url.parse().unwrap()).await.unwrap();
+    let holder = tokio::task::spawn_blocking(move || {
+        let hold = "BEGIN; UPDATE revision SET number = number; SELECT pg_sleep(8); ROLLBACK";
+        server.sql(&name, hold).unwrap();
+    });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut number = 0;
+    loop {
+        // the holder may not hold it yet
+        number += 1;
+        match db.create_node(&change(), node(&format!("n{number}"))).await {
+            Ok(_) => assert!(Instant::now() < deadline, "nobody held the lock"),
+            Err(error) => {
+                assert_eq!(error, StoreError::Busy);
+                break;
+            }
+        }
+    }
+    assert!(db.fleet().await.is_ok(), "readers do not wait for writers");
+    holder.await.unwrap();
+    db.create_node(&change(), node("after")).await.unwrap();
 }

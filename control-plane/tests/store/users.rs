@@ -12,6 +12,7 @@ on_both!(
     another_password_ends_all_logins_but_one,
     a_hash_is_upgraded_only_while_it_is_the_same,
     users_are_filtered,
+    texts_that_no_database_has_are_no_fault_of_the_store,
 );
 
 async fn names_of_users_are_one_whatever_their_case(world: World) {
@@ -196,4 +197,14 @@ async fn users_are_filtered(world: World) {
         .await,
         "bob joANNa"
     );
+}
+
+async fn texts_that_no_database_has_are_no_fault_of_the_store(world: World) {
+    for name in ["a\0b", "' OR 1=1 --", "<script>", "\u{1f600}", "\\"] {
+        match world.db.user_by_name(name).await {
+            Err(StoreError::NotFound | StoreError::Invalid(_)) => {}
+            other => panic!("{name:?}: {other:?}"),
+        }
+    }
+    world.db.ping().await.unwrap();
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
@@ -55,14 +55,14 @@ proptest! {
         settings in proptest::collection::btree_map(
             prop_oneof![Just("aliases"), Just("cloud"), Just("strategy"), Just("pull")], ".{0,12}", 0..3),
     ) {
-        let mut slugs = BTreeMap::new();
+        let mut slugs = BTreeSet::new();
         let mut nodes = Vec::new();
         for name in names {
             let made = node_of(json!({
                 "name": name, "address": "10.0.0.1", "port": 1, "weight": weight, "labels": label,
                 "enabled": flags.0, "draining": flags.1, "models": {"exclude": models},
             }));
-            if let Ok(made) = made && slugs.insert(made.slug.clone(), ()).is_none() {
+            if let Ok(made) = made && slugs.insert(made.slug.clone()) {
                 nodes.push(made);
             }
         }

@@ -174,7 +174,7 @@ fn secrets_are_judged_sealed_kept_and_removed() {
         ["bearer_token"]
     );
     let shown = format!("{node:?}");
-    assert!(!shown.contains("one") && !shown.contains("two"), "{shown}");
+    assert!(!shown.contains("v1."), "{shown}");
 }
 
 #[test]
