@@ -14,6 +14,7 @@ mod audit;
 mod change;
 mod error;
 mod fleet;
+mod import;
 mod job;
 mod migrate;
 mod node;
@@ -42,6 +43,7 @@ pub use audit::{AuditFilter, AuditRow};
 pub use change::{Actor, Change};
 pub use error::StoreError;
 pub use fleet::Fleet;
+pub use import::{Import, ImportNode, Imported};
 pub use job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress};
 pub use node::{Node, NodeFilter, NodeSort};
 pub use page::{Page, Rows};
@@ -61,12 +63,12 @@ macro_rules! run {
     ($db:expr, $kind:ident, $module:ident :: $function:ident ($($argument:ident),*)) => {
         match $db.pools() {
             $crate::store::Pools::Pg(pool) => {
-                $db.spawn(async move {
+                $db.spawn($crate::store::pg::bound(async move {
                     let mut conn = pool.$kind().await?;
                     let done =
                         $crate::store::pg::queries::$module::$function(&mut conn $(, $argument)*).await;
                     $crate::store::pg::finish(&mut conn, done).await
-                })
+                }))
                 .await
             }
             $crate::store::Pools::Sqlite(pool) => {

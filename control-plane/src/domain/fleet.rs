@@ -1,6 +1,8 @@
 //! Rows into the fleet document, and the fleet document's reader as the judge of drafts: what data
 //! planes would refuse never reaches the database.
 
+use std::fmt::Write;
+
 use aivonx_shared::fleet_doc::FleetDoc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -131,7 +133,7 @@ fn text(value: &Value) -> String {
             code,
             0x7f..=0x9f | 0x2028 | 0x2029 | 0xfeff | 0xfffe | 0xffff
         ) {
-            text.push_str(&format!("\\u{code:04x}"));
+            let _ = write!(text, "\\u{code:04x}"); // a String takes everything
         } else {
             text.push(letter);
         }

@@ -96,15 +96,13 @@ fn refused_v6(ip: Ipv6Addr) -> Option<&'static str> {
 /// The IPv4 address inside an IPv6 one: mapped and compatible (RFC 4291 §2.5.5), NAT64 (RFC 6052).
 fn embedded(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
-    let [a, b, c, d, e, f, high, low] = v6.segments();
+    let [prefix @ .., high, low] = v6.segments();
     let is_embedding = matches!(
-        [a, b, c, d, e, f],
+        prefix,
         [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0]
     );
     if is_embedding && !v6.is_loopback() && !v6.is_unspecified() {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
     } else {
         ip
     }

@@ -50,6 +50,10 @@ fn words(error: &serde_json::Error) -> String {
 }
 
 /// For fields in which `null` means something else than absence.
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things"
+)]
 pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -1,5 +1,6 @@
 //! Who changes what: what every change tells its audit row.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -72,7 +73,7 @@ impl Entry {
     /// What became of a row. Rows hide their secrets when they are serialized.
     pub(super) fn of<T: Serialize>(
         (action, kind): (&'static str, &'static str),
-        id: impl ToString,
+        id: &impl Display,
         name: &str,
         before: Option<&T>,
         after: Option<&T>,

@@ -132,6 +132,10 @@ fn of_message(message: &str) -> StoreError {
     ]) {
         tracing::warn!(error = message, "the database went away");
         StoreError::Unavailable
+    } else if says(&["invalid byte sequence"]) {
+        // NUL, which Postgres has no text for
+        let words = "holds a character that no text may have";
+        StoreError::Invalid(Invalid::of("non_field_errors", words))
     } else {
         StoreError::internal(&message)
     }

@@ -150,3 +150,11 @@ pub(super) async fn finish<R>(
         }
     }
 }
+
+/// What Postgres has to be told after nodes were added with ids of their own, AUTOINCREMENT does.
+pub(super) async fn reset_ids(_: &mut Conn) -> Result<(), StoreError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

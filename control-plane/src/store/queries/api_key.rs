@@ -93,7 +93,13 @@ pub(in crate::store) async fn create(
         .returning(ApiKey::as_returning())
         .get_result(conn)
         .await?;
-    let entry = Entry::of(("create", "api_key"), key.id, &key.key_id, None, Some(&key));
+    let entry = Entry::of(
+        ("create", "api_key"),
+        &key.id,
+        &key.key_id,
+        None,
+        Some(&key),
+    );
     audit::write(conn, &change, entry).await?;
     Ok((key, revision))
 }
@@ -123,7 +129,7 @@ pub(in crate::store) async fn update(
         .get_result(conn)
         .await?;
     let rows = (Some(&before), Some(&key));
-    let entry = Entry::of(("update", "api_key"), id, &key.key_id, rows.0, rows.1);
+    let entry = Entry::of(("update", "api_key"), &id, &key.key_id, rows.0, rows.1);
     audit::write(conn, &change, entry).await?;
     Ok((key, revision))
 }
@@ -148,7 +154,7 @@ pub(in crate::store) async fn rotate(
         .get_result(conn)
         .await?;
     let rows = (Some(&before), Some(&key));
-    let entry = Entry::of(("rotate", "api_key"), id, &key.key_id, rows.0, rows.1);
+    let entry = Entry::of(("rotate", "api_key"), &id, &key.key_id, rows.0, rows.1);
     audit::write(conn, &change, entry).await?;
     Ok((key, revision))
 }
@@ -167,7 +173,7 @@ pub(in crate::store) async fn delete(
         .await?;
     let entry = Entry::of(
         ("delete", "api_key"),
-        id,
+        &id,
         &before.key_id,
         Some(&before),
         None,

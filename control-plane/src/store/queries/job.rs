@@ -32,7 +32,7 @@ pub(in crate::store) async fn create(
         .returning(Job::as_returning())
         .get_result(conn)
         .await?;
-    let entry = Entry::of(("create", "job"), job.id, &job.model, None, Some(&job));
+    let entry = Entry::of(("create", "job"), &job.id, &job.model, None, Some(&job));
     audit::write(conn, &change, entry).await?;
     Ok(job)
 }
@@ -178,7 +178,7 @@ pub(in crate::store) async fn cancel(
             .get_result(conn)
             .await?;
     }
-    let entry = Entry::of(("cancel", "job"), id, &job.model, None, Some(&job));
+    let entry = Entry::of(("cancel", "job"), &id, &job.model, None, Some(&job));
     audit::write(conn, &change, entry).await?;
     Ok(job)
 }

@@ -8,9 +8,11 @@ use diesel_async::RunQueryDsl;
 use super::{Backend, Conn, audit, revision};
 use crate::domain::{NewNode, numbered};
 use crate::store::change::{Change, Entry};
+use crate::store::import::ImportNode;
 use crate::store::node::{Node, NodeFilter, NodeSort, NodeValues};
 use crate::store::page::{Page, Rows, containing};
 use crate::store::schema::nodes::{self, dsl};
+use crate::store::value::Time;
 use crate::store::{StoreError, at_version};
 
 pub(in crate::store) async fn list(
@@ -85,24 +87,45 @@ pub(in crate::store) async fn get(conn: &mut Conn, id: i64) -> Result<Node, Stor
 pub(in crate::store) async fn create(
     conn: &mut Conn,
     change: Change,
-    mut new: NewNode,
+    node: NewNode,
+) -> Result<(Node, Revision), StoreError> {
+    let new = ImportNode {
+        id: None,
+        created_at: None,
+        node,
+    };
+    insert(conn, change, new).await
+}
+
+/// Adds a node, with the id and the age that it had elsewhere; a free id is the caller's to see to.
+pub(in crate::store) async fn insert(
+    conn: &mut Conn,
+    change: Change,
+    mut new: ImportNode,
 ) -> Result<(Node, Revision), StoreError> {
     let revision = revision::next(conn, change.now).await?;
-    new.slug = free_slug(conn, new.slug, None).await?;
+    new.node.slug = free_slug(conn, new.node.slug, None).await?;
     let now = change.now.naive();
     let node: Node = diesel::insert_into(nodes::table)
         .values((
-            NodeValues::from(new),
+            new.id.map(|id| dsl::id.eq(id)),
+            NodeValues::from(new.node),
             dsl::version.eq(1),
-            dsl::created_at.eq(now),
+            dsl::created_at.eq(new.created_at.map_or(now, Time::naive)),
             dsl::updated_at.eq(now),
         ))
         .returning(Node::as_returning())
         .get_result(conn)
         .await?;
-    let entry = Entry::of(("create", "node"), node.id, &node.name, None, Some(&node));
+    let entry = Entry::of(("create", "node"), &node.id, &node.name, None, Some(&node));
     audit::write(conn, &change, entry).await?;
     Ok((node, revision))
+}
+
+/// Whether no node has this id.
+pub(in crate::store) async fn is_free(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
+    let is_taken = diesel::select(exists(nodes::table.find(id)));
+    Ok(!is_taken.get_result::<bool>(conn).await?)
 }
 
 pub(in crate::store) async fn update(
@@ -132,7 +155,7 @@ pub(in crate::store) async fn update(
         .get_result(conn)
         .await?;
     let rows = (Some(&before), Some(&node));
-    let entry = Entry::of(("update", "node"), id, &node.name, rows.0, rows.1);
+    let entry = Entry::of(("update", "node"), &id, &node.name, rows.0, rows.1);
     audit::write(conn, &change, entry).await?;
     Ok((node, revision))
 }
@@ -147,7 +170,7 @@ pub(in crate::store) async fn delete(
     let before = get(conn, id).await?;
     at_version(expected, before.version)?;
     diesel::delete(nodes::table.find(id)).execute(conn).await?;
-    let entry = Entry::of(("delete", "node"), id, &before.name, Some(&before), None);
+    let entry = Entry::of(("delete", "node"), &id, &before.name, Some(&before), None);
     audit::write(conn, &change, entry).await?;
     Ok(revision)
 }

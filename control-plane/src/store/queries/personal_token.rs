@@ -31,7 +31,7 @@ pub(in crate::store) async fn create(
         .get_result(conn)
         .await?;
     let what = ("create", "personal_token");
-    let entry = Entry::of(what, token.id, &token.name, None, Some(&token));
+    let entry = Entry::of(what, &token.id, &token.name, None, Some(&token));
     audit::write(conn, &change, entry).await?;
     Ok(token)
 }
@@ -86,6 +86,6 @@ pub(in crate::store) async fn delete(
         .get_result(conn)
         .await?;
     let what = ("delete", "personal_token");
-    let entry = Entry::of(what, id, &before.name, Some(&before), None);
+    let entry = Entry::of(what, &id, &before.name, Some(&before), None);
     audit::write(conn, &change, entry).await
 }

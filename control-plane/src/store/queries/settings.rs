@@ -57,7 +57,7 @@ pub(in crate::store) async fn set(
     }
     let after = get(conn).await?;
     let rows = (Some(&before.settings), Some(&after.settings));
-    let entry = Entry::of(("update", "settings"), "fleet", "fleet", rows.0, rows.1);
+    let entry = Entry::of(("update", "settings"), &"fleet", "fleet", rows.0, rows.1);
     audit::write(conn, &change, entry).await?;
     Ok((after, revision))
 }

@@ -1,5 +1,7 @@
 //! Usage.
 
+use std::fmt::Write;
+
 use diesel::prelude::*;
 use diesel::sql_types::{Text, Timestamp};
 use diesel::upsert::excluded;
@@ -95,7 +97,7 @@ pub(in crate::store) async fn sums(
     for (column, value) in filters {
         if let Some(value) = value {
             values.push(value);
-            sql.push_str(&format!(" AND {column} = ${}", values.len() + 2));
+            let _ = write!(sql, " AND {column} = ${}", values.len() + 2); // a String takes everything
         }
     }
     sql.push_str(&query.by.grouping());

@@ -95,7 +95,7 @@ async fn insert(
         .returning(User::as_returning())
         .get_result(conn)
         .await?;
-    let entry = Entry::of(("create", "user"), user.id, &user.name, None, Some(&user));
+    let entry = Entry::of(("create", "user"), &user.id, &user.name, None, Some(&user));
     audit::write(conn, change, entry).await?;
     Ok(user)
 }
@@ -127,7 +127,7 @@ pub(in crate::store) async fn update(
         end_logins(conn, id, change.now, None).await?;
     }
     let rows = (Some(&before), Some(&user));
-    let entry = Entry::of(("update", "user"), id, &user.name, rows.0, rows.1);
+    let entry = Entry::of(("update", "user"), &id, &user.name, rows.0, rows.1);
     audit::write(conn, &change, entry).await?;
     Ok(user)
 }
@@ -181,7 +181,7 @@ pub(in crate::store) async fn set_password(
         .get_result(conn)
         .await?;
     end_logins(conn, id, change.now, keep_session).await?;
-    let entry = Entry::of(("password", "user"), id, &user.name, None, Some(&user));
+    let entry = Entry::of(("password", "user"), &id, &user.name, None, Some(&user));
     audit::write(conn, &change, entry).await?;
     Ok(user)
 }
@@ -226,6 +226,6 @@ pub(in crate::store) async fn delete(
     at_version(expected, before.version)?;
     diesel::delete(users::table.find(id)).execute(conn).await?;
     an_admin_is_left(conn, &before).await?;
-    let entry = Entry::of(("delete", "user"), id, &before.name, Some(&before), None);
+    let entry = Entry::of(("delete", "user"), &id, &before.name, Some(&before), None);
     audit::write(conn, &change, entry).await
 }
