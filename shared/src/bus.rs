@@ -2,6 +2,7 @@
 //! `memory` is for both planes in one process, `redis` for many. No request ever waits for it.
 
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::sync::Arc;
