@@ -16,7 +16,8 @@ pub(crate) struct Cli {
 /// What runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A data plane: the proxy in front of the nodes of a fleet file.
+    /// A data plane: the proxy in front of the nodes of a fleet file, or of those that a control plane
+    /// publishes.
     Proxy(ProxyArgs),
     /// The proxy in front of simulated Ollama nodes, to look around.
     Demo(DemoArgs),
@@ -38,7 +39,7 @@ pub(crate) struct CheckArgs {
     /// Configuration file; without it every key has its default.
     #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Fleet file; overrides `proxy.fleet`.
+    /// Fleet file; overrides `proxy.fleet` and `proxy.bus.redis`.
     #[arg(long, value_name = "FILE")]
     pub(crate) fleet: Option<PathBuf>,
 }

@@ -15,8 +15,8 @@ mod units;
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use proxy::{
-    AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
-    TimeoutConfig,
+    AccessLog, BodyConfig, BreakerConfig, BusConfig, ListenConfig, PollConfig, ProbeConfig,
+    ProxyConfig, TimeoutConfig,
 };
 pub use reader::{Problem, Problems};
 

@@ -18,5 +18,6 @@ mod exactness;
 mod failure;
 mod life;
 mod nodes;
+mod road;
 mod routing;
 mod store;
