@@ -115,7 +115,7 @@ impl Case {
 }
 
 fn doc(nodes: usize, weight: u32) -> FleetDoc {
-    let list: String = (0..nodes)
+    let list: Vec<String> = (0..nodes)
         .map(|node| {
             format!(
                 "- {{name: n{node}, url: \"http://10.{}.{}.1:11434\", weight: {weight}}}\n",
@@ -124,5 +124,5 @@ fn doc(nodes: usize, weight: u32) -> FleetDoc {
             )
         })
         .collect();
-    FleetDoc::from_yaml(&format!("nodes:\n{list}")).expect("a valid document")
+    FleetDoc::from_yaml(&format!("nodes:\n{}", list.concat())).expect("a valid document")
 }

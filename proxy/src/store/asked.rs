@@ -103,9 +103,9 @@ impl Asked {
             }
         }
         if member.is("stream") {
-            self.stream = flag(value)?;
+            flag(value, |said| self.stream = said)?;
         } else if member.is("insecure") {
-            self.insecure = flag(value)?.unwrap_or(self.insecure);
+            flag(value, |said| self.insecure = said.unwrap_or(self.insecure))?;
         } else if BLOBS.iter().any(|name| member.is(name)) && value != b"null" {
             self.names_blobs |= members(value).next().is_some();
             return value.starts_with(b"{").then_some(());
@@ -117,14 +117,16 @@ impl Asked {
 /// The fields of create that map names to digests of blobs.
 const BLOBS: [&str; 3] = ["files", "adapters", "draft_files"];
 
-/// A boolean or null.
-fn flag(value: &[u8]) -> Option<Option<bool>> {
-    match value {
-        b"true" => Some(Some(true)),
-        b"false" => Some(Some(false)),
-        b"null" => Some(None),
-        _ => None,
-    }
+/// Hands on a boolean, or `None` for null; gives `None` itself for anything else.
+fn flag(value: &[u8], take: impl FnOnce(Option<bool>)) -> Option<()> {
+    let said = match value {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        b"null" => None,
+        _ => return None,
+    };
+    take(said);
+    Some(())
 }
 
 #[cfg(test)]
