@@ -31,11 +31,6 @@ impl Schema {
             yaml,
         }
     }
-
-    /// The document, JSON.
-    pub(crate) fn json(&self) -> &str {
-        &self.json
-    }
 }
 
 fn complete(mut api: OpenApi) -> OpenApi {

@@ -44,8 +44,6 @@ pub(crate) enum ApiError {
     WrongMethod,
     /// Another one has this value, which must be its own alone.
     Taken(Fields),
-    /// The request does not go with what is there.
-    Conflict(String),
     /// It was changed since the caller read it.
     Changed {
         /// The version it has now.
@@ -84,7 +82,6 @@ impl ApiError {
             Self::NotFound(_) => "Not found",
             Self::WrongMethod => "The method is not for this path",
             Self::Taken(_) => "Already taken",
-            Self::Conflict(_) => "In conflict with what is there",
             Self::Changed { .. } => "Changed in the meantime",
             Self::SlowDown(_) => "Too many tries",
             Self::Unavailable(_) => "Not available now",
@@ -105,7 +102,6 @@ impl ApiError {
             | Self::BadToken(text)
             | Self::Forbidden(text)
             | Self::NotFound(text)
-            | Self::Conflict(text)
             | Self::Unavailable(text) => text.clone(),
             Self::WrongType => "send Content-Type: application/json".to_owned(),
             Self::TooLarge => "send less than 1 MiB".to_owned(),
@@ -165,7 +161,7 @@ impl ResponseError for ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Taken(_) | Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Taken(_) => StatusCode::CONFLICT,
             Self::Changed { .. } => StatusCode::PRECONDITION_FAILED,
             Self::SlowDown(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -44,4 +44,5 @@ mod telemetry;
 mod upstream;
 
 pub use app::{Addresses, Bound, StartError, check};
+pub use sync::FleetSource;
 pub use sync::file::{FileError, read as read_fleet};

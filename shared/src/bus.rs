@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::published::Published;
-use crate::report::Report;
+use crate::report::{Load, Report};
 use crate::revision::Revision;
 use crate::usage_batch::UsageBatch;
 
@@ -26,6 +26,9 @@ pub const USAGE_KEPT: usize = 10_000;
 
 /// After this a batch that was taken and not acknowledged is given to whoever asks.
 pub const RECLAIM: Duration = Duration::from_secs(30);
+
+/// Loads that wait for a slow listener at most; beyond it the oldest go.
+const LOADS_KEPT: usize = 256;
 
 /// What became of a document that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,13 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// The last report of each data plane, with its age, oldest names first. One that is silent for
     /// `REPORTS_KEPT` is left out.
     async fn reports(&self) -> Result<Vec<Report>, BusError>;
+
+    /// Tells the other data planes what this one has in flight. Nothing keeps it: who does not listen
+    /// misses it.
+    async fn share_load(&self, load: &Load) -> Result<(), BusError>;
+
+    /// Hears what data planes have in flight, this one included.
+    fn loads(&self) -> broadcast::Receiver<Arc<Load>>;
 
     /// Hands a batch over. `Ok` means that the bus has it, not that it is stored: the sender keeps it until
     /// `stored_usage` names it, and sends it again where that takes long.

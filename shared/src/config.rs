@@ -19,8 +19,8 @@ pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use front_door::FrontDoorConfig;
 pub use proxy::{
-    AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
-    TimeoutConfig,
+    AccessLog, BodyConfig, BreakerConfig, BusConfig, ListenConfig, PollConfig, ProbeConfig,
+    ProxyConfig, TimeoutConfig,
 };
 pub use reader::{Problem, Problems};
 

@@ -1,5 +1,6 @@
 //! What a data plane says of itself, twice a second: what it sees of each node, and its counters. The
-//! control plane merges reports; other data planes add the requests in flight to their own.
+//! control plane merges reports. And, more often and much shorter, what it has in flight: other data planes
+//! add that to their own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct NodeReport {
     pub breaker_open: bool,
     /// Requests of this data plane that are with it.
     pub in_flight: u32,
+    /// The same by model, without those that have none.
+    pub in_flight_models: BTreeMap<String, u32>,
     /// Of these, those that still wait for their first byte.
     pub waiting: u32,
     /// Expected time to the first byte, seconds.
@@ -76,6 +79,26 @@ pub enum HealthSeen {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+/// What a data plane has in flight. Nodes and models without a request are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Load {
+    /// Which process, as in its reports.
+    pub instance: String,
+    /// By the node's name.
+    pub nodes: BTreeMap<String, NodeLoad>,
+}
+
+/// What a data plane has in flight on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeLoad {
+    /// Over all models, and without one.
+    pub in_flight: u32,
+    /// By model, as `llama3:latest`.
+    pub models: BTreeMap<String, u32>,
 }
 
 /// What a data plane has counted since its start.
@@ -106,6 +129,7 @@ mod tests {
             health: HealthSeen::Up,
             breaker_open: false,
             in_flight: 3,
+            in_flight_models: [("qwen3:8b".to_owned(), 2)].into(),
             waiting: 1,
             latency: Some(0.25),
             version: Some("0.33.0".into()),
@@ -139,6 +163,15 @@ mod tests {
         let text = serde_json::to_string_pretty(&report()).unwrap();
         assert_eq!(text, GOLDEN.trim());
         assert_eq!(serde_json::from_str::<Report>(GOLDEN).unwrap(), report());
+    }
+
+    #[test]
+    fn a_load_is_written_and_read_alike() {
+        let text =
+            r#"{"instance":"gw-1","nodes":{"a":{"in_flight":2,"models":{"tiny:latest":1}}}}"#;
+        let load: Load = serde_json::from_str(text).unwrap();
+        assert_eq!(load.nodes["a"].models["tiny:latest"], 1);
+        assert_eq!(serde_json::to_string(&load).unwrap(), text);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aivonx_shared::bus::memory::MemoryBus;
 use aivonx_shared::bus::redis::{RedisBus, RedisOptions};
 use aivonx_shared::bus::{Bus, BusError, Outcome};
 use aivonx_shared::published::Published;
-use aivonx_shared::report::{NodeReport, Report};
+use aivonx_shared::report::{Load, NodeLoad, NodeReport, Report};
 use aivonx_shared::revision::Revision;
 use aivonx_shared::usage_batch::{UsageBatch, UsageEntry};
 use aivonx_test_servers::Redis;
@@ -207,6 +207,31 @@ async fn the_last_report_of_each_data_plane_is_there_with_its_age() {
 }
 
 #[tokio::test]
+async fn who_listens_hears_what_is_in_flight() {
+    let (_redis, buses) = both();
+    for bus in buses {
+        let (mut one, mut two) = (bus.loads(), bus.loads());
+        let mut connected = bus.connected();
+        connected.wait_for(|connected| *connected).await.unwrap();
+        for in_flight in 0..3 {
+            let node = NodeLoad {
+                in_flight,
+                ..NodeLoad::default()
+            };
+            let load = Load {
+                instance: "gw".into(),
+                nodes: [("a".to_owned(), node)].into(),
+            };
+            bus.share_load(&load).await.unwrap();
+            for listener in [&mut one, &mut two] {
+                let heard = tokio::time::timeout(PATIENCE, listener.recv()).await;
+                assert_eq!(*heard.unwrap().unwrap(), load, "{bus:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn usage_is_given_until_it_is_acknowledged_and_never_after() {
     let (_redis, buses) = both();
     for bus in buses {
@@ -301,6 +326,26 @@ async fn a_lost_announcement_is_made_up_for() {
         Outcome::Applied
     );
     sees(&mut watch, &published(1, 6)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_fine_is_kept() {
+    let redis = Redis::new();
+    let poll = Duration::from_millis(10);
+    let options = RedisOptions {
+        poll,
+        ..RedisOptions::default()
+    };
+    let bus = over_with(&redis, options);
+    let (mut watch, mut connected) = (bus.watch(), bus.connected());
+    connected.wait_for(|connected| *connected).await.unwrap();
+    for number in 1..20 {
+        // only a look finds it, so there was one
+        let document = published(1, number);
+        command(&redis, &["SET", "aivonx:fleet", &document.to_json()]);
+        sees(&mut watch, &document).await;
+    }
+    assert!(!connected.has_changed().unwrap());
 }
 
 #[tokio::test]

@@ -19,5 +19,6 @@ mod failure;
 mod front_door;
 mod life;
 mod nodes;
+mod road;
 mod routing;
 mod store;

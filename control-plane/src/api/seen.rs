@@ -76,11 +76,6 @@ impl Seen {
         self.0.iter().filter(|report| report.age < STALE)
     }
 
-    /// Whether any data plane tells of itself.
-    pub(crate) fn is_anybody_there(&self) -> bool {
-        self.live().next().is_some()
-    }
-
     /// One node, by its name in the fleet document. An entry that discovers stands for several (`is_many`):
     /// their names begin with its own.
     pub(crate) fn node(&self, slug: &str, is_many: bool) -> NodeSeen {

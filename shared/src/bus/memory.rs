@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use super::{Bus, BusError, Outcome, RECLAIM, REPORTS_KEPT, Taken, USAGE_KEPT};
+use super::{Bus, BusError, LOADS_KEPT, Outcome, RECLAIM, REPORTS_KEPT, Taken, USAGE_KEPT};
 use crate::published::Published;
-use crate::report::Report;
+use crate::report::{Load, Report};
 use crate::revision::Revision;
 use crate::usage_batch::UsageBatch;
 
@@ -18,6 +18,7 @@ use crate::usage_batch::UsageBatch;
 pub struct MemoryBus {
     fleet: watch::Sender<Option<Arc<Published>>>,
     connected: watch::Sender<bool>,
+    loads: broadcast::Sender<Arc<Load>>,
     reclaim: Duration,
     /// Guards reports and usage; held for a few instructions.
     state: Mutex<State>,
@@ -56,6 +57,7 @@ impl MemoryBus {
         Self {
             fleet: watch::Sender::new(None),
             connected: watch::Sender::new(true),
+            loads: broadcast::Sender::new(LOADS_KEPT),
             reclaim,
             state: Mutex::default(),
         }
@@ -124,6 +126,16 @@ impl Bus for MemoryBus {
             ..report.clone()
         };
         Ok(state.reports.values().map(aged).collect())
+    }
+
+    async fn share_load(&self, load: &Load) -> Result<(), BusError> {
+        // an error means that nobody listens
+        let _ = self.loads.send(Arc::new(load.clone()));
+        Ok(())
+    }
+
+    fn loads(&self) -> broadcast::Receiver<Arc<Load>> {
+        self.loads.subscribe()
     }
 
     async fn send_usage(&self, batch: &UsageBatch) -> Result<(), BusError> {

@@ -15,16 +15,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bb8_redis::bb8::{Pool, RunError};
 use bb8_redis::redis::{
-    Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, Value, cmd,
-    pipe,
+    Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, Value, cmd, pipe,
 };
 use bb8_redis::{RedisConnectionManager, redis::aio::MultiplexedConnection};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, broadcast, watch};
 use tokio::task::AbortHandle;
 
-use super::{Bus, BusError, Outcome, RECLAIM, REPORTS_KEPT, Taken, USAGE_KEPT};
+use super::{Bus, BusError, LOADS_KEPT, Outcome, RECLAIM, REPORTS_KEPT, Taken, USAGE_KEPT};
 use crate::published::{Published, revision_of};
-use crate::report::Report;
+use crate::report::{Load, Report};
 use crate::revision::Revision;
 use crate::usage_batch::UsageBatch;
 use wire::{Names, SET_IF_NEWER, batches};
@@ -74,7 +73,7 @@ pub struct UrlError(String);
 /// A bus over Redis.
 pub struct RedisBus {
     inner: Arc<Inner>,
-    /// Follows the announcements from the first call of `watch` or `connected` on.
+    /// Follows the channels from the first call of `watch`, `connected` or `loads` on.
     follower: OnceLock<AbortHandle>,
 }
 
@@ -85,6 +84,7 @@ struct Inner {
     options: RedisOptions,
     fleet: watch::Sender<Option<Arc<Published>>>,
     connected: watch::Sender<bool>,
+    loads: broadcast::Sender<Arc<Load>>,
 }
 
 impl RedisBus {
@@ -100,6 +100,7 @@ impl RedisBus {
             options,
             fleet: watch::Sender::new(None),
             connected: watch::Sender::new(false),
+            loads: broadcast::Sender::new(LOADS_KEPT),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -200,7 +201,7 @@ impl Inner {
         let mut get = cmd("GET");
         get.arg(&self.names.fleet);
         let text: Option<String> = self.ask(get).await?;
-        let read = |text: String| Published::from_json(&text).map_err(garbled);
+        let read = |text: String| Published::from_json(&text).map_err(|error| garbled(&error));
         text.map(read).transpose()
     }
 
@@ -242,13 +243,13 @@ impl Inner {
         left_behind.arg(&self.names.usage).arg(READER).arg(READER);
         left_behind.arg(self.options.reclaim.as_millis() as u64);
         left_behind.arg("0-0").arg("COUNT").arg(most);
-        let (mut taken, mut bad) = batches(self.ask(left_behind).await?);
+        let (mut taken, mut bad) = batches(&self.ask(left_behind).await?);
         if taken.len() < most {
             let mut fresh = cmd("XREADGROUP");
             fresh.arg("GROUP").arg(READER).arg(READER).arg("COUNT");
             fresh.arg(most - taken.len());
             fresh.arg("STREAMS").arg(&self.names.usage).arg(">");
-            let (more, more_bad) = batches(self.ask(fresh).await?);
+            let (more, more_bad) = batches(&self.ask(fresh).await?);
             taken.extend(more);
             bad.extend(more_bad);
         }
@@ -309,7 +310,7 @@ impl Bus for RedisBus {
 
     async fn report(&self, report: &Report) -> Result<(), BusError> {
         let names = &self.inner.names;
-        let text = serde_json::to_string(report).map_err(garbled)?;
+        let text = serde_json::to_string(report).map_err(|error| garbled(&error))?;
         let mut say = pipe();
         say.cmd("SET")
             .arg(names.report(&report.instance))
@@ -357,8 +358,20 @@ impl Bus for RedisBus {
         Ok(reports)
     }
 
+    async fn share_load(&self, load: &Load) -> Result<(), BusError> {
+        let text = serde_json::to_string(load).map_err(|error| garbled(&error))?;
+        let mut say = cmd("PUBLISH");
+        say.arg(&self.inner.names.loads).arg(text);
+        self.inner.ask(say).await
+    }
+
+    fn loads(&self) -> broadcast::Receiver<Arc<Load>> {
+        self.follow();
+        self.inner.loads.subscribe()
+    }
+
     async fn send_usage(&self, batch: &UsageBatch) -> Result<(), BusError> {
-        let text = serde_json::to_string(batch).map_err(garbled)?;
+        let text = serde_json::to_string(batch).map_err(|error| garbled(&error))?;
         let mut add = cmd("XADD");
         add.arg(&self.inner.names.usage).arg("MAXLEN").arg("~");
         add.arg(USAGE_KEPT).arg("*").arg(wire::BATCH).arg(text);
@@ -413,7 +426,7 @@ impl Bus for RedisBus {
     }
 }
 
-fn garbled(error: serde_json::Error) -> BusError {
+fn garbled(error: &serde_json::Error) -> BusError {
     BusError::Garbled(error.to_string())
 }
 

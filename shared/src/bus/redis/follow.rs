@@ -1,12 +1,12 @@
-//! Follows the document: announcements on a connection of its own, and a look at the key now and then,
+//! Follows the document and what is in flight: announcements on a connection of its own, and a look at the key now and then,
 //! which makes up for what was not heard. Begins anew whenever the connection is lost.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_redis::redis::RedisError;
 use bb8_redis::redis::aio::PubSubStream;
+use bb8_redis::redis::{Msg, RedisError, Value};
 use futures_util::StreamExt;
 use tokio::time::MissedTickBehavior;
 
@@ -47,7 +47,7 @@ async fn listen(bus: &Inner, heard: &mut bool) -> Result<std::convert::Infallibl
     let within = Within(bus.options.patience);
     let mut pubsub = within.have(bus.client.get_async_pubsub()).await?;
     within
-        .have(pubsub.subscribe(&bus.names.announcements))
+        .have(pubsub.subscribe(&[&bus.names.announcements, &bus.names.loads]))
         .await?;
     let (mut sink, mut stream) = pubsub.split();
     // now that nothing can be missed any more
@@ -65,24 +65,33 @@ async fn listen(bus: &Inner, heard: &mut bool) -> Result<std::convert::Infallibl
     tick.reset();
     loop {
         tokio::select! {
-            text = next(&mut stream) => announced(bus, &text?),
+            message = next(&mut stream) => hear(bus, &message?),
             _ = tick.tick() => {
-                // a connection may be dead without anybody having said so
-                within.have(sink.ping::<String>()).await?;
+                // a connection may be dead without anybody having said so; any answer will do, and its shape
+                // is another one while there are subscriptions
+                within.have(sink.ping::<Value>()).await?;
                 look(bus).await?;
             }
         }
     }
 }
 
-async fn next(stream: &mut PubSubStream) -> Result<Vec<u8>, BusError> {
+async fn next(stream: &mut PubSubStream) -> Result<Msg, BusError> {
     let message = stream.next().await;
-    let message =
-        message.ok_or_else(|| BusError::Unreachable("the connection ended".to_owned()))?;
-    Ok(message.get_payload_bytes().to_vec())
+    message.ok_or_else(|| BusError::Unreachable("the connection ended".to_owned()))
 }
 
-fn announced(bus: &Inner, text: &[u8]) {
+fn hear(bus: &Inner, message: &Msg) {
+    let text = message.get_payload_bytes();
+    if message.get_channel_name() == bus.names.loads {
+        // a load that cannot be read is another version's, and most who follow do not listen to them
+        if bus.loads.receiver_count() > 0
+            && let Ok(load) = serde_json::from_slice(text)
+        {
+            let _ = bus.loads.send(Arc::new(load));
+        }
+        return;
+    }
     match serde_json::from_slice::<Published>(text) {
         Ok(published) => bus.saw(published),
         Err(error) => tracing::error!(%error, "an announcement cannot be read"),
@@ -101,7 +110,7 @@ async fn look(bus: &Inner) -> Result<(), BusError> {
         Ok(None) => {}
         // the connection is fine, so what is heard goes on
         Err(BusError::Garbled(why)) => {
-            tracing::error!(why, "the bus holds no document that can be read")
+            tracing::error!(why, "the bus holds no document that can be read");
         }
         Err(error) => return Err(error),
     }

@@ -34,6 +34,8 @@ pub(super) struct Names {
     pub(super) announcements: String,
     /// The channel of reports.
     pub(super) reports: String,
+    /// The channel of what is in flight.
+    pub(super) loads: String,
     /// The set of who reports.
     pub(super) instances: String,
     /// The stream of usage.
@@ -53,6 +55,7 @@ impl Names {
             fleet: format!("{prefix}:fleet"),
             announcements: channel("fleet"),
             reports: channel("reports"),
+            loads: channel("loads"),
             instances: format!("{prefix}:instances"),
             usage: format!("{prefix}:usage"),
             prefix: prefix.to_owned(),
@@ -72,9 +75,9 @@ impl Names {
 
 /// The batches in a reply of XREADGROUP or XAUTOCLAIM, and the entries that hold none. Both replies
 /// hold entries `[id, [field, value, …]]` somewhere in lists of lists.
-pub(super) fn batches(reply: Value) -> (Vec<Taken>, Vec<String>) {
+pub(super) fn batches(reply: &Value) -> (Vec<Taken>, Vec<String>) {
     let mut found = (Vec::new(), Vec::new());
-    collect(&reply, &mut found);
+    collect(reply, &mut found);
     found
 }
 
@@ -145,13 +148,13 @@ mod tests {
         ])]);
         let claimed = Value::Array(vec![text("0-0"), entries, Value::Array(vec![text("3-0")])]);
         for reply in [read, claimed] {
-            let (taken, bad) = batches(reply);
+            let (taken, bad) = batches(&reply);
             let seen: Vec<_> = taken
                 .iter()
                 .map(|taken| (taken.receipt.as_str(), taken.batch.id.as_str()))
                 .collect();
             assert_eq!((seen, bad), (vec![("1-0", "a-1")], vec!["2-0".to_owned()]));
         }
-        assert_eq!(batches(Value::Nil), (Vec::new(), Vec::new()));
+        assert_eq!(batches(&Value::Nil), (Vec::new(), Vec::new()));
     }
 }
