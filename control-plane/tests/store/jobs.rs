@@ -31,14 +31,14 @@ async fn claim(db: &Db, worker: &str, now: i64) -> Option<Job> {
         .unwrap()
 }
 
-fn progress(status: &str, completed: u64) -> Option<BTreeMap<i64, NodeProgress>> {
+fn progress(status: &str, completed: u64) -> BTreeMap<i64, NodeProgress> {
     let one = NodeProgress {
         status: status.to_owned(),
         completed,
         total: 100,
         ..NodeProgress::default()
     };
-    Some(BTreeMap::from([(1, one)]))
+    BTreeMap::from([(1, one)])
 }
 
 async fn a_job_is_claimed_by_one_worker_and_done(world: World) {
@@ -58,7 +58,7 @@ async fn a_job_is_claimed_by_one_worker_and_done(world: World) {
     );
 
     let update = JobUpdate {
-        progress: progress("running", 7),
+        progress: Some(progress("running", 7)),
         ..JobUpdate::default()
     };
     let not_mine = db.update_job(job.id, "w3", at(2), update.clone()).await;
@@ -89,7 +89,7 @@ async fn a_job_whose_worker_died_is_claimed_again_with_its_progress(world: World
     let job = queue(db, "a").await;
     claim(db, "w1", 0).await.unwrap();
     let update = JobUpdate {
-        progress: progress("running", 50),
+        progress: Some(progress("running", 50)),
         lease_until: Some(at(60)),
         ..JobUpdate::default()
     };

@@ -8,7 +8,9 @@ use crate::world::{World, at, change, change_at, node, node_from, on_both};
 on_both!(
     a_node_is_made_changed_and_taken_out_and_the_audit_tells_it,
     names_are_unique_and_slugs_made_so,
-    lists_are_filtered_sorted_and_cut,
+    lists_are_filtered,
+    lists_are_filtered_by_label,
+    lists_are_sorted_and_cut,
     a_change_for_another_version_is_refused,
     what_changes_nothing_leaves_no_trace,
     what_fails_leaves_no_trace,
@@ -90,7 +92,7 @@ async fn names_are_unique_and_slugs_made_so(world: World) {
     assert_eq!(make("CPU node").await, Err(duplicate.clone()));
 
     let mut taken = third.spec();
-    taken.name = "CPU node".to_owned();
+    "CPU node".clone_into(&mut taken.name);
     let renamed = db.update_node(&change(), third.id, None, taken).await;
     assert_eq!(renamed, Err(duplicate));
 
@@ -104,8 +106,8 @@ async fn names_are_unique_and_slugs_made_so(world: World) {
     assert_eq!(kept.slug, "CPU-node-2");
 }
 
-async fn lists_are_filtered_sorted_and_cut(world: World) {
-    let db = &world.db;
+/// Four nodes, and their names as a filter finds them.
+async fn four(world: &World) {
     for (index, (name, enabled, labels)) in [
         ("beta", true, json!({"gpu": "a100"})),
         ("Alpha_1", false, json!({"gpu": "h100"})),
@@ -115,99 +117,113 @@ async fn lists_are_filtered_sorted_and_cut(world: World) {
     .into_iter()
     .enumerate()
     {
-        let new =
-            node_from(json!({"name": name, "address": "h", "enabled": enabled, "labels": labels}));
-        let seconds = i64::try_from(index).unwrap();
-        db.create_node(&change_at(seconds), new).await.unwrap();
+        let body = json!({"name": name, "address": "h", "enabled": enabled, "labels": labels});
+        let change = change_at(i64::try_from(index).unwrap());
+        world
+            .db
+            .create_node(&change, node_from(body))
+            .await
+            .unwrap();
     }
-    let list = async |filter: NodeFilter, page: Page| {
-        let rows = db.nodes(filter, page).await.unwrap();
-        let names: Vec<_> = rows.rows.into_iter().map(|node| node.name).collect();
-        (rows.count, names.join(" "))
-    };
+}
+
+async fn found(world: &World, filter: NodeFilter, page: Page) -> (i64, String) {
+    let rows = world.db.nodes(filter, page).await.unwrap();
+    let names: Vec<_> = rows.rows.into_iter().map(|node| node.name).collect();
+    (rows.count, names.join(" "))
+}
+
+fn seen(count: i64, names: &str) -> (i64, String) {
+    (count, names.to_owned())
+}
+
+async fn lists_are_filtered(world: World) {
+    four(&world).await;
     let all = NodeFilter::default;
-    let seen = |count, names: &str| (count, names.to_owned());
-    assert_eq!(
-        list(all(), Page::ALL).await,
-        seen(4, "beta Alpha_1 gamma ÄLPHA%")
-    );
-    let page = Page {
-        limit: 2,
-        offset: 1,
-    };
-    assert_eq!(list(all(), page).await, seen(4, "Alpha_1 gamma"));
-    let filter = NodeFilter {
+    let enabled = NodeFilter {
         enabled: Some(true),
         ..all()
     };
-    assert_eq!(list(filter, Page::ALL).await, seen(3, "beta gamma ÄLPHA%"));
-    let filter = NodeFilter {
+    assert_eq!(
+        found(&world, enabled, Page::ALL).await,
+        seen(3, "beta gamma ÄLPHA%")
+    );
+    let draining = NodeFilter {
         draining: Some(true),
         ..all()
     };
-    assert_eq!(list(filter, Page::ALL).await, seen(0, ""));
-    for (text, found) in [
+    assert_eq!(found(&world, draining, Page::ALL).await, seen(0, ""));
+    for (text, names) in [
         ("LPHA", "Alpha_1 ÄLPHA%"),
         ("ä", "ÄLPHA%"),
         ("%", "ÄLPHA%"),
         ("a_", "Alpha_1"),
         ("\\", ""),
     ] {
-        let filter = NodeFilter {
+        let named = NodeFilter {
             name: Some(text.to_owned()),
             ..all()
         };
-        assert_eq!(list(filter, Page::ALL).await.1, found, "{text}");
+        assert_eq!(found(&world, named, Page::ALL).await.1, names, "{text}");
     }
+}
+
+async fn lists_are_filtered_by_label(world: World) {
+    four(&world).await;
     let label = |key: &str, value: Option<&str>| NodeFilter {
         label: Some((key.to_owned(), value.map(str::to_owned))),
-        ..all()
+        ..NodeFilter::default()
+    };
+    let second = Page {
+        limit: 1,
+        offset: 1,
     };
     assert_eq!(
-        list(
-            label("gpu", None),
-            Page {
-                limit: 1,
-                offset: 1
-            }
-        )
-        .await,
+        found(&world, label("gpu", None), second).await,
         seen(3, "Alpha_1")
     );
+    let a100 = label("gpu", Some("a100"));
+    assert_eq!(found(&world, a100, Page::ALL).await, seen(2, "beta ÄLPHA%"));
     assert_eq!(
-        list(label("gpu", Some("a100")), Page::ALL).await,
-        seen(2, "beta ÄLPHA%")
+        found(&world, label("gpu", Some("a")), Page::ALL).await,
+        seen(0, "")
     );
-    assert_eq!(list(label("gpu", Some("a")), Page::ALL).await, seen(0, ""));
-    let filter = NodeFilter {
+}
+
+async fn lists_are_sorted_and_cut(world: World) {
+    four(&world).await;
+    let all = NodeFilter::default;
+    assert_eq!(
+        found(&world, all(), Page::ALL).await,
+        seen(4, "beta Alpha_1 gamma ÄLPHA%")
+    );
+    let middle = Page {
+        limit: 2,
+        offset: 1,
+    };
+    assert_eq!(found(&world, all(), middle).await, seen(4, "Alpha_1 gamma"));
+    let sorted = NodeFilter {
         sort: NodeSort::Name,
         ..all()
     };
-    assert_eq!(
-        list(filter.clone(), Page::ALL).await.1,
-        "Alpha_1 beta gamma ÄLPHA%"
-    );
-    let filter = NodeFilter {
+    let names = found(&world, sorted.clone(), Page::ALL).await.1;
+    assert_eq!(names, "Alpha_1 beta gamma ÄLPHA%");
+    let reversed = NodeFilter {
         descending: true,
-        ..filter
+        ..sorted
     };
-    assert_eq!(list(filter, Page::ALL).await.1, "ÄLPHA% gamma beta Alpha_1");
-    let filter = NodeFilter {
+    let names = found(&world, reversed, Page::ALL).await.1;
+    assert_eq!(names, "ÄLPHA% gamma beta Alpha_1");
+    let newest = NodeFilter {
         sort: NodeSort::CreatedAt,
         descending: true,
         ..all()
     };
-    assert_eq!(
-        list(
-            filter,
-            Page {
-                limit: 1,
-                offset: 0
-            }
-        )
-        .await,
-        seen(4, "ÄLPHA%")
-    );
+    let first = Page {
+        limit: 1,
+        offset: 0,
+    };
+    assert_eq!(found(&world, newest, first).await, seen(4, "ÄLPHA%"));
 }
 
 async fn a_change_for_another_version_is_refused(world: World) {

@@ -124,15 +124,11 @@ pub(crate) fn hidden(text: &str) -> Hidden {
     Hidden::new(text)
 }
 
-pub(crate) fn seal(text: &str) -> Option<String> {
-    Some(format!("v1.{}", text.len()))
-}
-
 pub(crate) fn node_from(body: Value) -> NewNode {
     let rules = AddressRules::default();
     let rules = NodeRules {
         addresses: &rules,
-        seal: &seal,
+        seal: &|text| Some(format!("v1.{}", text.len())),
     };
     draft::<NodeDraft>(body, &[])
         .unwrap()
