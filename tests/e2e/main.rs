@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod bad_input;
 mod bodies;
+mod control;
 mod edge;
 mod edits;
 mod exactness;

@@ -16,6 +16,8 @@ use super::PATIENCE;
 pub(crate) struct Setup {
     /// The text of its fleet file; `None` where the fleet comes over a bus.
     fleet: Option<String>,
+    /// `proxy` or `serve`.
+    role: &'static str,
     env: Vec<(String, String)>,
     arguments: Vec<&'static str>,
     wait_ready: bool,
@@ -38,6 +40,7 @@ impl Setup {
             .collect();
         Self {
             fleet: Some(yaml.into()),
+            role: "proxy",
             env,
             arguments: Vec::new(),
             wait_ready: true,
@@ -56,6 +59,13 @@ impl Setup {
         setup
             .set("BUS__REDIS", redis)
             .set("BUS__FOLDER", folder.to_str().unwrap())
+    }
+
+    /// Both planes in one process, in a folder of their own.
+    pub(crate) fn serve() -> Self {
+        let mut setup = Self::fleet("");
+        (setup.fleet, setup.role) = (None, "serve");
+        setup
     }
 
     /// The same with more keys for each node and for the document.
@@ -130,7 +140,11 @@ impl Aivonx {
     fn start(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_aivonx"));
-        command.arg("proxy");
+        command.arg(setup.role);
+        if setup.role == "serve" {
+            command.args(["--control-listen", "127.0.0.1:0", "--data"]);
+            command.arg(folder.path().join("data"));
+        }
         if !setup
             .arguments
             .iter()
