@@ -59,10 +59,10 @@ async fn who_waits_too_long_for_the_revision_is_told_that_it_is_busy() {
     let url = server.database().unwrap();
     let name = url.rsplit('/').next().unwrap().to_owned();
     let db = Db::open(&url.parse().unwrap()).await.unwrap();
-    let held = server.clone(); // `server` lives to the end of the test
+    let running = server.clone(); // `server` lives to the end of the test
     let holder = tokio::task::spawn_blocking(move || {
         let hold = "BEGIN; UPDATE revision SET number = number; SELECT pg_sleep(8); ROLLBACK";
-        held.sql(&name, hold).unwrap();
+        running.sql(&name, hold).unwrap();
     });
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut number = 0;
