@@ -24,10 +24,7 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
                 "demo: try  curl http://{}/api/chat -d '{{\"model\":\"llama3.2\",\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'",
                 args.listen
             );
-            let fleet = FleetSource::File {
-                path: file,
-                doc: Box::new(doc),
-            };
+            let fleet = FleetSource::File { path: file, doc };
             crate::proxy::start(config, fleet)
         }
         Err(error) => {

@@ -139,7 +139,6 @@ fn load_config(args: &CheckArgs) -> Result<(ProxyConfig, Option<PathBuf>), Strin
 fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, String> {
     let Some(url) = redis(config).filter(|_| file.is_none()) else {
         let (path, doc) = load_fleet(file)?;
-        let doc = Box::new(doc);
         return Ok(FleetSource::File { path, doc });
     };
     let options = RedisOptions {

@@ -365,7 +365,7 @@ impl Parts {
     /// Follows the source of the fleet from now on, and says what it sees where somebody listens.
     fn source(&self, config: &ProxyConfig, fleet: FleetSource) -> (Source, Option<Reporter>) {
         let (bus, folder, key) = match fleet {
-            FleetSource::File { path, doc } => return (self.file(path, *doc), None),
+            FleetSource::File { path, doc } => return (self.file(path, doc), None),
             FleetSource::Bus { bus, folder, key } => (bus, folder, key),
         };
         let in_force = Arc::new(InForce::default());
@@ -396,12 +396,13 @@ impl Parts {
     }
 
     fn reporter(&self, bus: &Arc<dyn Bus>, in_force: &Arc<InForce>) -> Reporter {
+        let active = Arc::clone(&self.active);
         Reporter {
             bus: Arc::clone(bus),
             fleet: Arc::clone(&self.fleet),
             metrics: Arc::clone(&self.metrics),
             in_force: Arc::clone(in_force),
-            active: Arc::clone(&self.active),
+            active: Box::new(move || active.count()),
             draining: Arc::clone(&self.draining),
             ops: self.addresses.ops,
             instance: instance_name(&hostname()),

@@ -24,7 +24,7 @@ pub enum FleetSource {
         /// Where it is.
         path: PathBuf,
         /// What it holds.
-        doc: Box<FleetDoc>,
+        doc: FleetDoc,
     },
     /// A control plane.
     Bus {

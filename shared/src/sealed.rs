@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -28,7 +29,7 @@ pub const KEY_FILE_VARIABLE: &str = "AIVONX_SECRET_KEY_FILE";
 
 /// The key. It is never printed.
 #[derive(Clone)]
-pub struct SealKey(LessSafeKey);
+pub struct SealKey(Arc<LessSafeKey>);
 
 /// Why there is no key. Says nothing of what was given.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ impl SealKey {
     /// A key of these bytes.
     pub fn from_bytes(bytes: &[u8; KEY]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("32 bytes are a key of AES-256");
-        Self(LessSafeKey::new(key))
+        Self(Arc::new(LessSafeKey::new(key)))
     }
 
     /// Reads a key: 32 bytes in base64 of either alphabet, or as 64 hexadecimal digits.

@@ -483,10 +483,9 @@ fn a_bad_address_is_refused_without_repeating_it() {
 fn command(redis: &Redis, words: &[&str]) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", redis.port())).unwrap();
-    let mut text = format!("*{}\r\n", words.len());
-    for word in words {
-        text += &format!("${}\r\n{word}\r\n", word.len());
-    }
+    let count = format!("*{}\r\n", words.len());
+    let word = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
+    let text = words.iter().fold(count, |text, next| text + &word(next));
     stream.write_all(text.as_bytes()).unwrap();
     let mut answer = [0; 1];
     stream.read_exact(&mut answer).unwrap();
