@@ -126,7 +126,7 @@ impl Apart {
         let folder = tempfile::tempdir().unwrap();
         let database = postgres.database().unwrap();
         let environment = [
-            ("AIVONX_CONTROL_PLANE__DATABASE", postgres.url(&database)),
+            ("AIVONX_CONTROL_PLANE__DATABASE", database),
             ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
             ("AIVONX_SECRET_KEY", "07".repeat(32)),
             ("REDIS_URL", redis.url()),
