@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import BARE, secure, secure_table, table, targets, verdicts
-from peers import FILES, SECURE, SENT, STARTS, Bench, Peer, accepts, free_port, guarded_document, running
+from peers import FILES, SAME, SECURE, SENT, STARTS, Bench, Peer, accepts, free_port, guarded_document, running
 from peers import start_aivonx, started, stop, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,12 +121,13 @@ def run_bodies(bench: Bench, peers: dict[str, Peer]) -> None:
 
 
 def run_guard(bench: Bench, plain: Peer) -> None:
-    """What keys, limits and CORS cost: without them; without them and their headers sent; with them."""
+    """What keys, limits and CORS cost: over a request without their headers, and over one that sends them to
+    an aivonx without keys, from a page of the same origin."""
     guarded = started(bench, lambda bench: start_aivonx(bench, "aivonx-guarded", guarded_document()))
     seconds = "1.5" if bench.quick else "3"
     for number in range(2 if bench.quick else 9):
         say(f"guard: round {number + 1}")
-        for scenario, peer, sent in [("guard-off", plain, []), ("guard-sent", plain, SENT), ("guard-on", guarded, SENT)]:
+        for scenario, peer, sent in [("guard-off", plain, []), ("guard-same", plain, SAME), ("guard-on", guarded, SENT)]:
             load(bench, scenario, number, peer, "run", "--seconds", seconds, *sent)
     stop(bench, guarded)
 

@@ -78,7 +78,7 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
 
     body = difference(rows, ("body-last", "body-first"), ("aivonx", "aivonx"), CPU)
     added = difference(rows, ("one", "one"), ("aivonx", "direct"), "p50_us")
-    on, off, sent = ("guard-on", "aivonx-guarded"), ("guard-off", "aivonx"), ("guard-sent", "aivonx")
+    on, off, same = ("guard-on", "aivonx-guarded"), ("guard-off", "aivonx"), ("guard-same", "aivonx")
     wanted = [
         *against_bare("CPU per small request", "small", CPU, 1.15),
         *against_bare("CPU per 100-chunk stream, 1 ms apart", "stream", CPU, 1.10),

@@ -223,6 +223,8 @@ KEYS = 1000
 KEY = "bench-key-500-of-1000"
 # What a browser's client sends with a key.
 SENT = ["--header", f"Authorization: Bearer {KEY}", "--header", "Origin: http://localhost:3000"]
+# The same bytes but for their meaning: the page is of the same origin, so CORS has nothing to say.
+SAME = ["--header", f"Authorization: Bearer {KEY}", "--header", "Origin: http://localhost"]
 
 
 def guarded_document() -> str:

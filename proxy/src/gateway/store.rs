@@ -208,7 +208,8 @@ impl Gateway {
             Some(StoreRoute::Copy | StoreRoute::Delete)
         );
         if let (true, 200, Some(node)) = (changes, head.status.as_u16(), &ctx.node) {
-            self.stores.known.read(node).await;
+            // boxed: else every answer would take this one's room, 10 KB of it
+            Box::pin(self.stores.known.read(node)).await;
         }
     }
 
