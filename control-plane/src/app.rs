@@ -155,14 +155,14 @@ impl Bound {
         let server = serve(&app, listener)?;
         let handle = server.handle();
         ready(made_up);
-        let stopped = async move {
+        let ended = async move {
             // an error means that who could stop it is gone
             let _ = stop.wait_for(|stops| *stops).await;
             handle.stop(true).await;
         };
         tokio::select! {
-            served = server => served.map_err(StartError::Serve),
-            ((), ()) = async { tokio::join!(stopped, std::future::pending()) } => Ok(()),
+            result = server => result.map_err(StartError::Serve),
+            ((), ()) = async { tokio::join!(ended, std::future::pending()) } => Ok(()),
             () = publisher.run() => Ok(()),
             () = Arc::clone(&app).follow_signing() => Ok(()),
         }

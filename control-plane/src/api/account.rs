@@ -98,7 +98,7 @@ pub(crate) async fn log_in(
     let change = Change::by_user(user.id, user.name.clone(), visitor.client.address);
     let about = (user.id.to_string(), user.name.clone());
     app.db.note(&change, ("login", "user"), about, None).await?;
-    Ok(no_store(tokens(&app, &user, &refresh, now)))
+    Ok(no_store(&tokens(&app, &user, &refresh, now)))
 }
 
 /// Exchanges a refresh token for another pair.
@@ -122,7 +122,7 @@ pub(crate) async fn refresh_tokens(
             if !user.is_active {
                 return Err(refused());
             }
-            Ok(no_store(tokens(&app, &user, &token, now)))
+            Ok(no_store(&tokens(&app, &user, &token, now)))
         }
         Rotation::Replayed(stolen) => {
             let change = Change::by_user(stolen.user_id, String::new(), visitor.client.address);
@@ -345,7 +345,7 @@ fn tokens(app: &App, user: &User, refresh: &RefreshToken, now: Time) -> Tokens {
     }
 }
 
-fn no_store(tokens: Tokens) -> HttpResponse {
+fn no_store(tokens: &Tokens) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((actix_web::http::header::CACHE_CONTROL, "no-store"))
         .json(json!(tokens))

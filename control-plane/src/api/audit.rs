@@ -96,6 +96,6 @@ pub(crate) async fn list_audit(
         before_id: query.before_id,
     };
     let found = app.db.audit(filter, page.page()).await?;
-    let rows = found.rows.into_iter().map(AuditView::from).collect();
-    Ok(web::Json(page.part(&request, found.count, rows)))
+    let rows: Vec<_> = found.rows.into_iter().map(AuditView::from).collect();
+    Ok(web::Json(page.part(&request, found.count, &rows)))
 }

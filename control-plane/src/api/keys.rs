@@ -100,8 +100,8 @@ pub(crate) async fn list_keys(
         descending: false,
     };
     let found = app.db.api_keys(filter, page.page()).await?;
-    let rows = found.rows.into_iter().map(KeyView::from).collect();
-    Ok(web::Json(page.part(&request, found.count, rows)))
+    let rows: Vec<_> = found.rows.into_iter().map(KeyView::from).collect();
+    Ok(web::Json(page.part(&request, found.count, &rows)))
 }
 
 /// Makes a key and shows it, once.

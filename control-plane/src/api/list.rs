@@ -60,7 +60,7 @@ impl PageQuery {
         &self,
         request: &HttpRequest,
         count: i64,
-        rows: Vec<T>,
+        rows: &[T],
     ) -> Value {
         let Page { limit, offset } = self.page();
         let after = u64::from(offset) + u64::from(limit);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> PageQuery {
-        actix_web::web::Query::from_query(text)
+        actix_web::web::Query::<PageQuery>::from_query(text)
             .unwrap()
             .into_inner()
     }
@@ -141,7 +141,7 @@ mod tests {
         let request = TestRequest::with_uri(&format!("/api/proxy/nodes?{text}"))
             .insert_header(("host", "h:8000"))
             .to_http_request();
-        let part = query(text).part(&request, 5, vec![json!({"id": 1, "name": "a"})]);
+        let part = query(text).part(&request, 5, &[json!({"id": 1, "name": "a"})]);
         assert_eq!(
             part["next"],
             "http://h:8000/api/proxy/nodes?enabled=true&fields=id&limit=2&offset=4"

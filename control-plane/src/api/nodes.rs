@@ -35,6 +35,10 @@ const READ_ONLY: [&str; 10] = [
 
 /// A node as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the predecessor's names stand beside ours"
+)]
 pub(crate) struct NodeView {
     /// Never given to another node.
     id: i64,
@@ -203,7 +207,11 @@ pub(crate) async fn list_nodes(
     let found = app.db.nodes(query.filter()?, page.page()).await?;
     let seen = Seen::of(&app).await;
     let rows = found.rows.into_iter().map(|node| NodeView::of(node, &seen));
-    Ok(web::Json(page.part(&request, found.count, rows.collect())))
+    Ok(web::Json(page.part(
+        &request,
+        found.count,
+        &rows.collect::<Vec<_>>(),
+    )))
 }
 
 /// Registers a node. It takes work as soon as the data planes have seen it.

@@ -81,8 +81,8 @@ pub(crate) async fn list_users(
         is_active: query.is_active,
     };
     let found = app.db.users(filter, page.page()).await?;
-    let rows = found.rows.into_iter().map(UserView::from).collect();
-    Ok(web::Json(page.part(&request, found.count, rows)))
+    let rows: Vec<_> = found.rows.into_iter().map(UserView::from).collect();
+    Ok(web::Json(page.part(&request, found.count, &rows)))
 }
 
 /// Adds a user.

@@ -1,4 +1,4 @@
-//! `/redoc`: the API as one page to read, made from the OpenAPI document when the program starts. It
+//! `/redoc`: the API as one page to read, made from the `OpenAPI` document when the program starts. It
 //! needs no script and nothing from elsewhere.
 
 use std::collections::BTreeMap;

@@ -26,9 +26,6 @@ pub(crate) enum Rejection {
     /// The body is longer than the configuration lets any be.
     #[error("request body too large: at most {0} bytes are taken here")]
     BodyLimit(u64),
-    /// Over HTTP/2, a long body whose end came with its last bytes: it cannot be sent on.
-    #[error("request body of more than 64 KiB over HTTP/2 without a content-length")]
-    LengthRequired,
     /// The memory for all bodies is used up.
     #[error("too many large request bodies at once; try again")]
     BodyMemory,
@@ -143,7 +140,6 @@ impl Rejection {
             | Self::StoreBodyTooLarge(_)
             | Self::LateKeepAlive
             | Self::LateWork => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
@@ -182,7 +178,6 @@ impl Rejection {
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
             Self::BodyLimit(_) => "body_limit",
-            Self::LengthRequired => "length_required",
             Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
             Self::UnknownNode(_) => "unknown_node",
             Self::NodeAway(..) => "node_away",
