@@ -1,6 +1,7 @@
 //! `aivonx control-plane` and `migrate`, and what `serve` shares with them.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -145,7 +146,7 @@ fn postgres_of(
             if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
                 out.push(char::from(byte));
             } else {
-                out.push_str(&format!("%{byte:02X}"));
+                let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
             }
         }
         out

@@ -208,11 +208,11 @@ async fn the_state_and_the_load_have_the_predecessors_keys(kind: Kind) {
         (bad.status, &bad.json()["error"]),
         (400, &json!("invalid node_id: must be an integer"))
     );
-    let none = stack
+    let unknown = stack
         .api("GET", "/api/proxy/active-requests?node_id=99", Value::Null)
         .await;
     assert_eq!(
-        (none.status, &none.json()["error"]),
+        (unknown.status, &unknown.json()["error"]),
         (404, &json!("node not found: 99"))
     );
     for path in [

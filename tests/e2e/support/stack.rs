@@ -1,6 +1,7 @@
 //! Both planes, as an operator has them: in one process, or as programs of their own with Postgres and Redis
 //! between them. The same tests run on both.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -37,7 +38,8 @@ pub(crate) struct Apart {
     environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
-    _folder: tempfile::TempDir,
+    /// Where the data plane keeps its last good fleet.
+    folder: tempfile::TempDir,
 }
 
 impl Stack {
@@ -74,7 +76,7 @@ impl Stack {
     ) -> Response {
         let mut lines = String::new();
         if !token.is_empty() {
-            lines.push_str(&format!("Authorization: Bearer {token}\r\n"));
+            let _ = write!(lines, "Authorization: Bearer {token}\r\n");
         }
         let body = if body.is_null() {
             String::new()
@@ -140,10 +142,10 @@ impl Apart {
             environment,
             postgres,
             redis,
-            _folder: folder,
+            folder,
         };
         let control = apart.start_control("127.0.0.1:0");
-        let setup = Setup::bus(&apart.redis.url(), &apart._folder.path().join("plane"))
+        let setup = Setup::bus(&apart.redis.url(), &apart.folder.path().join("plane"))
             .env("AIVONX_SECRET_KEY", &"07".repeat(32))
             .set("FRONT_DOOR__TO", &format!("http://{control}"))
             .set("FRONT_DOOR__TOKEN", DOOR);
