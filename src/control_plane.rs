@@ -210,6 +210,7 @@ fn prepare(config: ControlConfig) -> anyhow::Result<(Bound, Runtime)> {
         seal,
         front_door_token: config.front_door_token.clone(),
         front_door_is_exposed: config.front_door_token.is_some(),
+        first_node: None,
     };
     Ok((Bound::bind(config, options)?, Runtime::new()?))
 }

@@ -70,10 +70,13 @@ pub(crate) fn serve(bound: Bound) -> ExitCode {
 
 /// Says everything that is wrong with the files, or that they are fine.
 pub(crate) fn check_config(args: &CheckArgs) -> ExitCode {
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     let config = load_config(args)
         .map_err(|problem| problems.push(problem))
         .ok();
+    if let Err(problem) = crate::control_plane::read_control_config(args.config.as_deref()) {
+        problems.push(problem);
+    }
     let named = args
         .fleet
         .clone()

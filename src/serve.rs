@@ -2,6 +2,8 @@
 //! data plane has its fleet over a bus in memory, and its front door leads to the control plane, so that
 //! one address is all that people need.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use crate::cli::ServeArgs;
 use crate::control_plane::{self, read_control_config};
 use crate::proxy::{complain, fail};
 
+/// Ollama's own port.
+const OLLAMA: u16 = 11434;
 /// How long the control plane may take to open its database.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,6 +74,7 @@ fn start(
                 .tls
                 .as_ref()
                 .is_some_and(|tls| exposed(tls.listen)),
+        first_node: local_ollama(),
     };
     let control = ControlPlane::bind(control, options)?;
     let address = control.address()?;
@@ -84,6 +89,23 @@ fn start(
         key: Some(seal),
     };
     Ok(DataPlane::bind(proxy, fleet)?)
+}
+
+/// The Ollama on this machine's default port, if one answers there now.
+fn local_ollama() -> Option<String> {
+    let patience = Duration::from_millis(300);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], OLLAMA));
+    let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .ok()?;
+    let mut answer = String::new();
+    // what came until then is enough to know it by
+    let _ = stream.take(4096).read_to_string(&mut answer);
+    answer
+        .contains("Ollama is running")
+        .then(|| format!("http://{address}"))
 }
 
 /// Where everything lies that must outlive the process.

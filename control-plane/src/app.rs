@@ -77,6 +77,8 @@ pub struct Options {
     pub front_door_token: Option<Secret>,
     /// Whether others than this machine can reach the front door.
     pub front_door_is_exposed: bool,
+    /// Where an Ollama answers that may be registered, if no node ever was.
+    pub first_node: Option<String>,
 }
 
 /// What handlers ask. One for all workers.
@@ -135,7 +137,11 @@ impl Bound {
         let db = Db::open(&options.database).await?;
         let passwords = Passwords::new(HASHES);
         let exposed = config.is_exposed() || options.front_door_is_exposed;
+        let has_started = first_start::is_first(&db).await?;
         let made_up = first_start::make_root(&db, &passwords, &config, exposed).await?;
+        if let (Some(url), true) = (&options.first_node, has_started) {
+            first_start::register(&db, url).await?;
+        }
         let ring = signing::read(&db, &options.seal, config.logins.access_token).await?;
         let publisher = Publisher::new(db.clone(), Arc::clone(&options.bus));
         let app = web::Data::new(App {

@@ -17,8 +17,6 @@ use crate::fleet_doc::Secret;
 pub struct ControlConfig {
     /// The REST API, the documentation and the console.
     pub listen: SocketAddr,
-    /// `/metrics`, `/healthz`, `/readyz`.
-    pub ops_listen: SocketAddr,
     /// `sqlite:FILE` or `postgres://…`; `None` where the role decides.
     pub database: Option<Secret>,
     /// `redis://…`, the bus to the data planes; `None` in one process.
@@ -33,14 +31,10 @@ pub struct ControlConfig {
     pub secret_key_file: Option<PathBuf>,
     /// The first password of `root`; `None` has one made and printed.
     pub root_password: Option<Secret>,
-    /// Proxies whose `X-Forwarded-For` says who the client is.
-    pub trusted_proxies: Vec<IpNet>,
     /// Link-local and other unusual networks in which nodes may stand all the same.
     pub node_networks: Vec<IpNet>,
     /// How long logins last.
     pub logins: LoginConfig,
-    /// Pulls that run at once over the whole fleet.
-    pub pulls_at_once: u32,
 }
 
 /// How long logins last.
@@ -92,13 +86,8 @@ impl ControlConfig {
 }
 
 fn read(at: &Reader<'_>) -> ControlConfig {
-    let pulls_at_once = at.or("pulls_at_once", 2);
-    if pulls_at_once == 0 {
-        at.complain("pulls_at_once", "must be at least 1");
-    }
     ControlConfig {
         listen: address(at, "listen", 8001),
-        ops_listen: address(at, "ops_listen", 8003),
         database: secret(at, "database"),
         redis: secret(at, "redis"),
         redis_prefix: at.or("redis_prefix", "aivonx".to_owned()),
@@ -106,10 +95,8 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         secret_key: secret(at, "secret_key"),
         secret_key_file: at.get("secret_key_file"),
         root_password: secret(at, "root_password"),
-        trusted_proxies: networks(at, "trusted_proxies"),
         node_networks: networks(at, "node_networks"),
         logins: read_logins(&at.section("logins")),
-        pulls_at_once,
     }
 }
 
