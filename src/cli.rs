@@ -16,7 +16,8 @@ pub(crate) struct Cli {
 /// What runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A data plane: the proxy in front of the nodes of a fleet file.
+    /// A data plane: the proxy in front of the nodes of a fleet file, or of those that a control plane
+    /// publishes.
     Proxy(ProxyArgs),
     /// The proxy in front of simulated Ollama nodes, to look around.
     Demo(DemoArgs),
@@ -24,12 +25,12 @@ pub(crate) enum Command {
     CheckConfig(CheckArgs),
     /// Asks a running proxy whether it is ready; for containers.
     Healthcheck(HealthcheckArgs),
-    /// Both planes in one process (not built yet).
-    Serve,
-    /// A control plane (not built yet).
-    ControlPlane,
-    /// Brings the control plane's database up to date (not built yet).
-    Migrate,
+    /// Both planes in one process, with a database of its own.
+    Serve(ServeArgs),
+    /// A control plane: nodes, users, keys and settings, for data planes elsewhere.
+    ControlPlane(ControlPlaneArgs),
+    /// Brings the control plane's database up to date, and starts nothing.
+    Migrate(MigrateArgs),
 }
 
 /// Where the configuration comes from.
@@ -38,7 +39,7 @@ pub(crate) struct CheckArgs {
     /// Configuration file; without it every key has its default.
     #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Fleet file; overrides `proxy.fleet`.
+    /// Fleet file; overrides `proxy.fleet` and `proxy.bus.redis`.
     #[arg(long, value_name = "FILE")]
     pub(crate) fleet: Option<PathBuf>,
 }
@@ -57,6 +58,48 @@ pub(crate) struct ProxyArgs {
     /// Takes the sockets of the running proxy over; send that one SIGQUIT.
     #[arg(long)]
     pub(crate) upgrade: bool,
+}
+
+/// `aivonx serve`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the database and the secret key lie; without it a folder of the user's own.
+    #[arg(long, value_name = "DIR", env = "AIVONX_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where clients and browsers connect; overrides `proxy.listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where the control plane listens; overrides `control_plane.listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) control_listen: Option<SocketAddr>,
+    /// Where operators connect; overrides `proxy.ops_listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops_listen: Option<SocketAddr>,
+}
+
+/// `aivonx control-plane`.
+#[derive(Debug, Args)]
+pub(crate) struct ControlPlaneArgs {
+    /// Configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the API listens; overrides `control_plane.listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// `aivonx migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// `postgres://…` or `sqlite:FILE`; overrides `control_plane.database`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
 }
 
 /// `aivonx demo`.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use aivonx_proxy::FleetSource;
 use aivonx_shared::config::ProxyConfig;
 use aivonx_shared::fleet_doc::FleetDoc;
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
@@ -23,7 +24,8 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
                 "demo: try  curl http://{}/api/chat -d '{{\"model\":\"llama3.2\",\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'",
                 args.listen
             );
-            crate::proxy::start(config, file, doc)
+            let fleet = FleetSource::File { path: file, doc };
+            crate::proxy::start(config, fleet)
         }
         Err(error) => {
             eprintln!("aivonx: demo: {error}");

@@ -1,9 +1,11 @@
 //! The `aivonx` binary: reads the command line and starts the role it names.
 
 mod cli;
+mod control_plane;
 mod demo;
 mod logging;
 mod proxy;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -18,8 +20,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// sysexits.h: a configuration error.
 const EX_CONFIG: u8 = 78;
-/// sysexits.h: a service that is not there.
-const EX_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -29,13 +29,9 @@ fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::CheckConfig(args)) => proxy::check_config(&args),
         Some(Command::Healthcheck(args)) => proxy::healthcheck(&args),
-        Some(Command::Serve | Command::ControlPlane | Command::Migrate) | None => {
-            eprintln!(
-                "aivonx: the control plane is not built yet, so `serve`, `control-plane` and `migrate` cannot run.\n\
-                 Put the proxy in front of the nodes of a file: aivonx proxy --fleet fleet.yaml\n\
-                 Or look at it with simulated nodes:           aivonx demo"
-            );
-            ExitCode::from(EX_UNAVAILABLE)
-        }
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::ControlPlane(args)) => control_plane::run(&args),
+        Some(Command::Migrate(args)) => control_plane::migrate(&args),
+        None => serve::run(&cli::ServeArgs::default()),
     }
 }

@@ -4,11 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aivonx_proxy::{Bound, StartError, check, read_fleet};
-use aivonx_shared::config::{ProxyConfig, overrides_from};
-use aivonx_shared::fleet_doc::FleetDoc;
+use aivonx_proxy::{Bound, FleetSource, StartError, check, read_fleet};
+use aivonx_shared::bus::redis::{RedisBus, RedisOptions};
+use aivonx_shared::config::{Problems, ProxyConfig, overrides_from};
+use aivonx_shared::fleet_doc::{FleetDoc, Secret};
+use aivonx_shared::sealed::SealKey;
 use serde_json::json;
 
 use crate::EX_CONFIG;
@@ -22,19 +25,20 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitCode {
     };
     config.listen.proxy = args.listen.unwrap_or(config.listen.proxy);
     config.listen.ops = args.ops_listen.unwrap_or(config.listen.ops);
-    match load_fleet(fleet) {
-        Ok((path, doc)) if args.upgrade => serve(Bound::take_over(config, path, doc)),
-        Ok((path, doc)) => start(config, path, doc),
+    match source(&config, fleet) {
+        Ok(fleet) if args.upgrade => serve_or_say(Bound::take_over(config, fleet)),
+        Ok(fleet) => start(config, fleet),
         Err(problem) => complain(&problem),
     }
 }
 
 /// Binds, says where, and runs.
-pub(crate) fn start(config: ProxyConfig, fleet: PathBuf, doc: FleetDoc) -> ExitCode {
-    serve(Bound::bind(config, fleet, doc))
+pub(crate) fn start(config: ProxyConfig, fleet: FleetSource) -> ExitCode {
+    serve_or_say(Bound::bind(config, fleet))
 }
 
-fn serve(bound: Result<Bound, StartError>) -> ExitCode {
+/// Runs what could be bound.
+fn serve_or_say(bound: Result<Bound, StartError>) -> ExitCode {
     let bound = match bound {
         Ok(bound) => bound,
         Err(error @ (StartError::Config(_) | StartError::Certificate(_))) => {
@@ -42,6 +46,11 @@ fn serve(bound: Result<Bound, StartError>) -> ExitCode {
         }
         Err(error) => return fail(&error.to_string()),
     };
+    serve(bound)
+}
+
+/// Says where it listens, and runs it.
+pub(crate) fn serve(bound: Bound) -> ExitCode {
     match bound.addresses() {
         Ok(at) => {
             // one line that scripts can wait for; nobody reading it is no reason to stop
@@ -61,14 +70,29 @@ fn serve(bound: Result<Bound, StartError>) -> ExitCode {
 
 /// Says everything that is wrong with the files, or that they are fine.
 pub(crate) fn check_config(args: &CheckArgs) -> ExitCode {
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     let config = load_config(args)
         .map_err(|problem| problems.push(problem))
         .ok();
+    if let Err(problem) = crate::control_plane::read_control_config(args.config.as_deref()) {
+        problems.push(problem);
+    }
     let named = args
         .fleet
         .clone()
         .or_else(|| config.as_ref().and_then(|(_, fleet)| fleet.clone()));
+    let is_published = named.is_none()
+        && config
+            .as_ref()
+            .is_some_and(|(config, _)| redis(config).is_some());
+    if is_published && problems.is_empty() {
+        if let Err(problem) = config.map_or(Ok(()), |(config, _)| source(&config, None).map(|_| ()))
+        {
+            return complain(&problem);
+        }
+        println!("ok: the fleet is published over Redis");
+        return ExitCode::SUCCESS;
+    }
     let doc = load_fleet(named)
         .map_err(|problem| problems.push(problem))
         .ok();
@@ -106,36 +130,78 @@ pub(crate) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
 
 /// The configuration, and the fleet file it or the command line names.
 fn load_config(args: &CheckArgs) -> Result<(ProxyConfig, Option<PathBuf>), String> {
-    let text = match &args.config {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => String::new(),
-    };
+    let text = config_text(args.config.as_deref())?;
     let overrides = overrides_from("PROXY", std::env::vars());
-    let config = ProxyConfig::from_yaml(&text, &overrides).map_err(|problems| {
-        let from = args
-            .config
-            .as_deref()
-            .unwrap_or(Path::new("environment (AIVONX_PROXY__…)"));
-        format!("{}:\n{problems}", from.display())
-    })?;
+    let config = ProxyConfig::from_yaml(&text, &overrides)
+        .map_err(|problems| problems_of(args.config.as_deref(), &problems))?;
     let fleet = args.fleet.clone().or_else(|| config.fleet.clone());
     Ok((config, fleet))
 }
 
+/// Where the fleet comes from: the file that is named, or else Redis.
+fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, String> {
+    let Some(url) = redis(config).filter(|_| file.is_none()) else {
+        let (path, doc) = load_fleet(file)?;
+        return Ok(FleetSource::File { path, doc });
+    };
+    let options = RedisOptions {
+        prefix: config.bus.prefix.clone(),
+        seed: config.seed,
+        ..RedisOptions::default()
+    };
+    let bus = RedisBus::new(url.reveal(), options).map_err(|error| format!("REDIS_URL {error}"))?;
+    let key = SealKey::from_environment(|name| std::env::var(name).ok());
+    Ok(FleetSource::Bus {
+        bus: Arc::new(bus),
+        folder: config.bus.folder.clone().or_else(state_folder),
+        key: key.map_err(|error| error.to_string())?,
+    })
+}
+
+/// The address of Redis: the configured one, or that of the usual variable.
+fn redis(config: &ProxyConfig) -> Option<Secret> {
+    let usual = || std::env::var("REDIS_URL").ok().map(Secret::new);
+    let usual = || usual().filter(|url| !url.reveal().is_empty());
+    config.bus.redis.clone().or_else(usual)
+}
+
+/// Where a program keeps what it wants to have after a restart (XDG base directories); under systemd
+/// what its unit says.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let under = |name, rest| folder(name).map(|base| PathBuf::from(base).join(rest));
+    folder("STATE_DIRECTORY")
+        .map(PathBuf::from)
+        .or_else(|| under("XDG_STATE_HOME", "aivonx"))
+        .or_else(|| under("HOME", ".local/state/aivonx"))
+}
+
+/// The text of the configuration file; none is an empty one.
+pub(crate) fn config_text(file: Option<&Path>) -> Result<String, String> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    file.map_or(Ok(String::new()), read)
+}
+
+/// Everything that is wrong with a configuration, and where it stands.
+pub(crate) fn problems_of(file: Option<&Path>, problems: &Problems) -> String {
+    let from = file.unwrap_or(Path::new("environment (AIVONX_…)"));
+    format!("{}:\n{problems}", from.display())
+}
+
 fn load_fleet(path: Option<PathBuf>) -> Result<(PathBuf, FleetDoc), String> {
-    let path = path.ok_or("which fleet? name its file with --fleet or proxy.fleet")?;
+    let path = path.ok_or("which fleet? name its file with --fleet or proxy.fleet, or the Redis of a control plane with proxy.bus.redis or REDIS_URL")?;
     let doc = read_fleet(&path).map_err(|error| error.to_string())?;
     Ok((path, doc))
 }
 
-fn complain(problems: &str) -> ExitCode {
+pub(crate) fn complain(problems: &str) -> ExitCode {
     eprintln!("aivonx: the configuration is not valid\n{problems}");
     ExitCode::from(EX_CONFIG)
 }
 
-fn fail(what: &str) -> ExitCode {
+pub(crate) fn fail(what: &str) -> ExitCode {
     eprintln!("aivonx: {what}");
     ExitCode::FAILURE
 }

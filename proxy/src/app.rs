@@ -6,9 +6,11 @@ mod listeners;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
+use aivonx_shared::bus::Bus;
 use aivonx_shared::config::{AccessLog, ProxyConfig};
-use aivonx_shared::fleet_doc::{Anonymous, FleetDoc};
+use aivonx_shared::fleet_doc::FleetDoc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::http_app::HttpServer;
@@ -35,11 +37,16 @@ use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
 use crate::store::Stores;
+use crate::sync::bus::{FleetBus, InForce};
+use crate::sync::disk::Disk;
 use crate::sync::file::FleetFile;
 use crate::sync::members::Members;
+use crate::sync::report::{Reporter, instance_name};
+use crate::sync::{FleetSource, Source, has_callers};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
+use crate::upstream::control::ControlPlane;
 use leave::{Drain, Signals, TakeOver};
 use listeners::{Listeners, serve};
 
@@ -76,38 +83,62 @@ impl From<CertificateError> for StartError {
 
 /// What must hold between the configuration and the fleet document.
 pub fn check(config: &ProxyConfig, doc: &FleetDoc) -> Result<(), StartError> {
+    check_front_door(config)?;
     if let Some(tls) = &config.edge.tls {
         Certificate::load(tls)?;
     }
-    let tls = config
-        .edge
-        .tls
-        .as_ref()
-        .map(|tls| ("proxy.tls.listen", tls.listen));
-    let mut clients = [Some(("proxy.listen", config.listen.proxy)), tls]
-        .into_iter()
-        .flatten();
-    let exposed = clients.find(|(_, listen)| !listen.ip().is_loopback());
-    let someone = match &doc.anonymous {
-        Anonymous::Always => true,
-        Anonymous::Networks(networks) => !networks.is_empty(),
-        Anonymous::Loopback | Anonymous::Never => false,
-    };
-    let someone = someone || !doc.keys.is_empty();
-    let Some((key, listen)) = exposed.filter(|_| !someone) else {
+    let Some(listener) = exposed(config).filter(|_| !has_callers(doc)) else {
         return Ok(());
     };
     Err(StartError::Config(format!(
-        "{key} is {listen}, beyond loopback, and nobody there may use the fleet: add `keys` to the fleet file, \
+        "{listener}, beyond loopback, and nobody there may use the fleet: add `keys` to the fleet file, \
          or networks under `anonymous`, or `anonymous: always` if everybody who can connect may; or listen on 127.0.0.1"
     )))
+}
+
+/// A front door that led to itself would fill up with one request.
+fn check_front_door(config: &ProxyConfig) -> Result<(), StartError> {
+    let own = [
+        Some(config.listen.proxy),
+        config.edge.tls.as_ref().map(|tls| tls.listen),
+    ];
+    let to = config.front_door.as_ref().map(|door| &door.to);
+    let is_own = to.is_some_and(|to| {
+        let ip = to.host.parse::<std::net::IpAddr>();
+        let address = ip.map(|ip| SocketAddr::new(ip, to.port));
+        address.is_ok_and(|address| own.into_iter().flatten().any(|own| own == address))
+    });
+    if is_own {
+        let problem = "proxy.front_door.to is where this proxy itself listens; name the control plane's own address";
+        return Err(StartError::Config(problem.to_owned()));
+    }
+    Ok(())
+}
+
+/// The listener that others than this machine reach, in words.
+fn exposed(config: &ProxyConfig) -> Option<String> {
+    let tls = config.edge.tls.as_ref();
+    let tls = tls.map(|tls| ("proxy.tls.listen", tls.listen));
+    let mut clients = [Some(("proxy.listen", config.listen.proxy)), tls]
+        .into_iter()
+        .flatten();
+    let (key, listen) = clients.find(|(_, listen)| !listen.ip().is_loopback())?;
+    Some(format!("{key} is {listen}"))
+}
+
+/// What must hold before anything is bound. Who may use a fleet that is published changes as it goes:
+/// there that is a warning.
+fn check_start(config: &ProxyConfig, fleet: &FleetSource) -> Result<(), StartError> {
+    match fleet {
+        FleetSource::File { doc, .. } => check(config, doc),
+        FleetSource::Bus { .. } => check_front_door(config),
+    }
 }
 
 /// A data plane whose listeners are bound and which has not started yet.
 pub struct Bound {
     config: ProxyConfig,
-    doc: FleetDoc,
-    fleet_file: std::path::PathBuf,
+    fleet: FleetSource,
     listeners: Listeners,
     inherited: Option<Inheritance>,
     certificate: Option<Arc<Certificate>>,
@@ -115,35 +146,25 @@ pub struct Bound {
 
 impl Bound {
     /// Binds the listeners: a taken port is an error here and now, and port 0 becomes known.
-    /// `doc` is what `fleet_file` holds.
-    pub fn bind(
-        config: ProxyConfig,
-        fleet_file: std::path::PathBuf,
-        doc: FleetDoc,
-    ) -> Result<Self, StartError> {
-        Self::with(config, fleet_file, doc, None)
+    pub fn bind(config: ProxyConfig, fleet: FleetSource) -> Result<Self, StartError> {
+        Self::with(config, fleet, None)
     }
 
     /// As `bind`, with the listeners of the running process that is told to hand them over (SIGQUIT).
-    pub fn take_over(
-        config: ProxyConfig,
-        fleet_file: std::path::PathBuf,
-        doc: FleetDoc,
-    ) -> Result<Self, StartError> {
-        check(&config, &doc)?; // before the other process is asked to leave
+    pub fn take_over(config: ProxyConfig, fleet: FleetSource) -> Result<Self, StartError> {
+        check_start(&config, &fleet)?; // before the other process is asked to leave
         let socket = config.edge.upgrade_socket.as_deref();
         let socket = meeting_point(socket, config.listen.proxy.port())?;
         let inherited = Inheritance::receive(&socket)?;
-        Self::with(config, fleet_file, doc, Some(inherited))
+        Self::with(config, fleet, Some(inherited))
     }
 
     fn with(
         config: ProxyConfig,
-        fleet_file: std::path::PathBuf,
-        doc: FleetDoc,
+        fleet: FleetSource,
         mut inherited: Option<Inheritance>,
     ) -> Result<Self, StartError> {
-        check(&config, &doc)?;
+        check_start(&config, &fleet)?;
         let certificate = config
             .edge
             .tls
@@ -153,8 +174,7 @@ impl Bound {
         Ok(Self {
             listeners: Listeners::bind(&config, inherited.as_mut())?,
             config,
-            doc,
-            fleet_file,
+            fleet,
             inherited,
             certificate: certificate.map(Arc::new),
         })
@@ -172,9 +192,7 @@ impl Bound {
         let addresses = self.addresses()?;
         let seed = self.config.seed.unwrap_or_else(fastrand::get_seed);
         let parts = Parts::new(&self.config, addresses, seed)?;
-        let file = Arc::new(parts.file(&self.config, self.fleet_file));
-        let text = std::fs::read_to_string(&file.path).ok();
-        file.apply(self.doc);
+        let (source, reporter) = parts.source(&self.config, self.fleet);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(&self.config));
         let to_hand_over = self.listeners.to_hand_over()?;
@@ -193,8 +211,9 @@ impl Bound {
             balancer: Arc::clone(&parts.balancer),
             first_round: Arc::clone(&parts.first_round),
             certificate: self.certificate,
-            file,
-            file_text: Mutex::new(text),
+            members: Arc::clone(&parts.members),
+            source,
+            reporter,
             changes: parts.changed.subscribe(),
         };
         server.add_service(background_service("fleet", background));
@@ -217,6 +236,7 @@ impl Bound {
 /// What the services share.
 struct Parts {
     fleet: Arc<Fleet>,
+    members: Arc<Members>,
     balancer: Arc<Balancer>,
     metrics: Arc<Metrics>,
     names: Arc<Names>,
@@ -244,16 +264,29 @@ impl Parts {
         };
         let metrics = Arc::new(Metrics::new()?);
         let stores = Stores::new(Arc::clone(&fleet), config.timeouts, Arc::clone(&metrics));
+        let names = Arc::new(Names::new(config.hosts_file.clone()));
+        let changed = watch::Sender::new(0);
+        let members = Arc::new(Members {
+            fleet: Arc::clone(&fleet),
+            names: Arc::clone(&names),
+            metrics: Arc::clone(&metrics),
+            changed: changed.clone(),
+            interval: config.probe.interval,
+            patience: config.probe.timeout,
+            state: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
+        });
         Ok(Self {
             balancer: Arc::new(Balancer::new(Arc::clone(&fleet), Dice::new(seed))),
             fleet,
+            members,
             clients: Arc::new(ClientConnections::new(
                 limits.connections,
                 limits.connections_per_client,
                 metrics.connections(),
             )),
             metrics,
-            names: Arc::new(Names::new(config.hosts_file.clone())),
+            names,
             stores: Arc::new(stores),
             limits: Arc::new(BodyLimits {
                 each: config.body.buffer,
@@ -266,7 +299,7 @@ impl Parts {
             draining: Arc::default(),
             first_round: Arc::default(),
             access_log,
-            changed: watch::Sender::new(0),
+            changed,
             addresses,
             closing: watch::Sender::new(false),
             handed_over: Arc::default(),
@@ -274,10 +307,6 @@ impl Parts {
     }
 
     fn gateway(&self, config: &ProxyConfig, seed: u64) -> Gateway {
-        let hostname = nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_default();
         Gateway {
             fleet: Arc::clone(&self.fleet),
             balancer: Arc::clone(&self.balancer),
@@ -287,7 +316,7 @@ impl Parts {
             origin: OriginPolicy::new(
                 self.addresses.proxy,
                 self.addresses.tls,
-                hostname.to_ascii_lowercase(),
+                hostname().to_ascii_lowercase(),
                 config.edge.origins.clone(),
             ),
             metrics: Arc::clone(&self.metrics),
@@ -297,6 +326,10 @@ impl Parts {
             version: config.version.clone(),
             dice: Dice::new(seed ^ 0x1D5),
             stores: Arc::clone(&self.stores),
+            front_door: config
+                .front_door
+                .as_ref()
+                .map(|door| Arc::new(ControlPlane::new(door, Arc::clone(&self.names)))),
             active: Arc::clone(&self.active),
         }
     }
@@ -329,11 +362,51 @@ impl Parts {
         )
     }
 
-    fn file(&self, config: &ProxyConfig, path: std::path::PathBuf) -> FleetFile {
-        FleetFile {
-            path,
-            members: self.members(config),
+    /// Follows the source of the fleet from now on, and says what it sees where somebody listens.
+    fn source(&self, config: &ProxyConfig, fleet: FleetSource) -> (Source, Option<Reporter>) {
+        let (bus, folder, key) = match fleet {
+            FleetSource::File { path, doc } => return (self.file(path, doc), None),
+            FleetSource::Bus { bus, folder, key } => (bus, folder, key),
+        };
+        let in_force = Arc::new(InForce::default());
+        let reporter = self.reporter(&bus, &in_force);
+        let source = FleetBus {
+            bus,
+            disk: folder.map(Disk::new),
+            key,
+            members: Arc::clone(&self.members),
             metrics: Arc::clone(&self.metrics),
+            in_force,
+            exposed: exposed(config),
+        };
+        source.start_from_disk();
+        (Source::Bus(Arc::new(source)), Some(reporter))
+    }
+
+    fn file(&self, path: std::path::PathBuf, doc: FleetDoc) -> Source {
+        let file = FleetFile {
+            path,
+            members: Arc::clone(&self.members),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let text = std::fs::read_to_string(&file.path).ok();
+        file.apply(doc);
+        let file = Arc::new(file);
+        Source::File { file, text }
+    }
+
+    fn reporter(&self, bus: &Arc<dyn Bus>, in_force: &Arc<InForce>) -> Reporter {
+        let active = Arc::clone(&self.active);
+        Reporter {
+            bus: Arc::clone(bus),
+            fleet: Arc::clone(&self.fleet),
+            metrics: Arc::clone(&self.metrics),
+            in_force: Arc::clone(in_force),
+            active: Box::new(move || active.count()),
+            draining: Arc::clone(&self.draining),
+            ops: self.addresses.ops,
+            instance: instance_name(&hostname()),
+            started: SystemTime::now(),
         }
     }
 
@@ -359,19 +432,6 @@ impl Parts {
         })
     }
 
-    fn members(&self, config: &ProxyConfig) -> Arc<Members> {
-        Arc::new(Members {
-            fleet: Arc::clone(&self.fleet),
-            names: Arc::clone(&self.names),
-            metrics: Arc::clone(&self.metrics),
-            changed: self.changed.clone(),
-            interval: config.probe.interval,
-            patience: config.probe.timeout,
-            state: Mutex::default(),
-            wake: tokio::sync::Notify::new(),
-        })
-    }
-
     fn drain(&self, exit: fn() -> !) -> Drain {
         Drain {
             stores: Arc::clone(&self.stores),
@@ -384,6 +444,13 @@ impl Parts {
             exit,
         }
     }
+}
+
+/// This machine's name; empty where it has none that is text.
+fn hostname() -> String {
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
 }
 
 fn server_conf(config: &ProxyConfig) -> ServerConf {
@@ -404,34 +471,36 @@ fn server_conf(config: &ProxyConfig) -> ServerConf {
     }
 }
 
-/// Follows the fleet file and the nodes.
+/// Follows the source of the fleet and the nodes.
 struct Background {
     probes: Arc<Probes>,
     balancer: Arc<Balancer>,
     /// Set once every node was probed and what was found is in force. Stays set.
     first_round: Arc<AtomicBool>,
     certificate: Option<Arc<Certificate>>,
-    file: Arc<FleetFile>,
-    file_text: Mutex<Option<String>>,
+    members: Arc<Members>,
+    source: Source,
+    /// Where somebody listens.
+    reporter: Option<Reporter>,
     changes: watch::Receiver<u64>,
 }
 
 #[async_trait]
 impl BackgroundService for Background {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let text = self.file_text.lock().take();
         let probes = Arc::clone(&self.probes).run(self.changes.clone());
-        // nodes are watched until the last request has ended, the file until the drain begins
+        // nodes are watched until the last request has ended, the source until the drain begins
         let follow = async {
             tokio::select! {
-                () = self.file.follow(text) => {}
+                () = self.source.follow() => {}
                 _ = shutdown.changed() => {}
             }
         };
         tokio::join!(
             probes,
             follow,
-            self.file.members.follow(),
+            self.members.follow(),
+            self.report(),
             self.keep_in_force(),
             self.keep_certificate()
         );
@@ -439,6 +508,12 @@ impl BackgroundService for Background {
 }
 
 impl Background {
+    async fn report(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.run().await;
+        }
+    }
+
     /// Takes a new certificate when there is one.
     async fn keep_certificate(&self) {
         if let Some(certificate) = &self.certificate {
@@ -453,7 +528,7 @@ impl Background {
             self.probes.fleet.refresh();
             self.balancer.sync().await;
             // nothing was told since, so all that is known is in force
-            let is_known = self.file.members.is_settled() && self.probes.all_probed();
+            let is_known = self.members.is_settled() && self.probes.all_probed();
             if is_known && !changes.has_changed().unwrap_or(true) {
                 self.first_round.store(true, Ordering::Release);
             }

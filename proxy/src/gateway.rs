@@ -1,7 +1,7 @@
 //! The way of a request through the data plane: Pingora's hooks, each naming steps that stand in
 //! the modules below. `ctx` is what one request carries, `admit` says who may, `answer` what the
 //! proxy answers itself, `attempt` one try at one node, `editing` what is changed on the way,
-//! `failure` what an error means, `finish` the last account.
+//! `failure` what an error means, `finish` the last account; `front_door` what goes to the control plane.
 
 mod admit;
 mod answer;
@@ -10,6 +10,7 @@ mod ctx;
 mod editing;
 mod failure;
 mod finish;
+mod front_door;
 mod pin;
 mod read;
 mod store;
@@ -35,10 +36,12 @@ use crate::dice::Dice;
 use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::request::origin::OriginPolicy;
+use crate::request::route::Route;
 use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connection::Connections;
+use crate::upstream::control::ControlPlane;
 use ctx::RequestCtx;
 
 /// The proxy service. Everything it uses is passed in.
@@ -57,6 +60,8 @@ pub(crate) struct Gateway {
     pub(crate) version: Option<String>,
     pub(crate) dice: Dice,
     pub(crate) stores: Arc<Stores>,
+    /// Where the control plane's paths are relayed to; `None` where the front door is closed.
+    pub(crate) front_door: Option<Arc<ControlPlane>>,
     /// Requests being answered; what a drain waits for.
     pub(crate) active: Arc<Active>,
 }
@@ -107,6 +112,9 @@ impl ProxyHttp for Gateway {
         if self.answer_by_route(session, ctx).await? {
             return Ok(true);
         }
+        if ctx.route == Route::FrontDoor {
+            return self.open_front_door(session, ctx).await;
+        }
         if let Some(route) = ctx.store_route() {
             return self.change_store(session, ctx, route).await;
         }
@@ -126,6 +134,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<RequestCtx>,
     ) -> Result<Box<HttpPeer>> {
+        if ctx.front.is_some() {
+            return self.control_peer(ctx);
+        }
         ctx.permit = None; // a retry must not hold two slots
         ctx.body.begin_attempt(session);
         self.acquire(ctx)?;
@@ -162,6 +173,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestCtx>,
     ) -> Result<()> {
         ctx.sends(body.as_deref());
+        ctx.count_for_control(body.as_deref(), &self.limits)?;
         ctx.body.outgoing(body, end).map_err(failure::rejected)
     }
 

@@ -17,6 +17,9 @@
 //!   telemetry        metrics, access line
 //! ```
 //!
+//! What is the control plane's leaves after `request/front_door`, by `gateway/front_door` and
+//! `upstream/control`.
+//!
 //! `fleet` is what all of them look at; `sync` (the fleet document) and `probe` (health, inventory,
 //! residency) write to it; `merge` answers reads of the whole fleet from it; `store` changes what
 //! nodes have, on several at once. `app` builds the server and is the only file that knows every
@@ -41,4 +44,5 @@ mod telemetry;
 mod upstream;
 
 pub use app::{Addresses, Bound, StartError, check};
+pub use sync::FleetSource;
 pub use sync::file::{FileError, read as read_fleet};

@@ -66,6 +66,9 @@ impl Ops {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         let snapshot = self.fleet.load();
+        if snapshot.revision() == 0 {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "no fleet yet\n");
+        }
         let enabled = || snapshot.nodes().iter().filter(|node| node.doc().enabled);
         if !self.first_round.load(std::sync::atomic::Ordering::Acquire) {
             return text(

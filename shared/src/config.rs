@@ -4,19 +4,23 @@
 //! `reader` walks values and collects problems, `lines` finds the line of a key, `proxy` is the
 //! configuration itself.
 
+mod control;
 mod edge;
 mod env;
+mod front_door;
 mod lines;
 mod networks;
 mod proxy;
 mod reader;
 mod units;
 
+pub use control::{ControlConfig, LoginConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
+pub use front_door::FrontDoorConfig;
 pub use proxy::{
-    AccessLog, BodyConfig, BreakerConfig, ListenConfig, PollConfig, ProbeConfig, ProxyConfig,
-    TimeoutConfig,
+    AccessLog, BodyConfig, BreakerConfig, BusConfig, ListenConfig, PollConfig, ProbeConfig,
+    ProxyConfig, TimeoutConfig,
 };
 pub use reader::{Problem, Problems};
 

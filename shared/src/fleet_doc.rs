@@ -22,6 +22,7 @@ pub use aliases::AliasDoc;
 pub use anonymous::{Anonymous, NetworkDoc};
 pub use cloud::Cloud;
 pub use given::Given;
+pub(crate) use given::read_given;
 pub use keep_alive::{Bounds, KeepAliveRule};
 pub use keys::{ANONYMOUS, KeyDigest, KeyDoc, Scopes};
 pub use limits::{Limits, Rate};

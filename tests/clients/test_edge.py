@@ -5,6 +5,7 @@ import ssl
 import subprocess
 
 import anthropic
+import httpx
 import openai
 import pytest
 from harness import CHAT, MISSING, VISION, key
@@ -54,6 +55,22 @@ def test_a_long_prompt_over_http_2(over_openai):
     long = [{"role": "user", "content": "word " * 200_000}]
     answer = over_openai.chat.completions.create(model=CHAT, messages=long, **SHORT)
     assert answer.usage.completion_tokens == SHORT["max_tokens"]
+
+
+def test_a_long_body_of_no_length_over_http_2(fleet, trust):
+    long = [{"role": "user", "content": "word " * 100_000}]
+    body = json.dumps({"model": CHAT, "messages": long, "stream": False, "options": {"num_predict": 3}}).encode()
+    half = len(body) // 2
+    with httpx.Client(http2=True, verify=trust) as client:
+        for _ in range(5):
+            answer = client.post(f"{fleet.tls}/api/chat", content=iter([body[:half], body[half:]]), timeout=20)
+            assert (answer.http_version, answer.status_code) == ("HTTP/2", 200), answer.text
+            assert "content-length" not in answer.request.headers
+            assert answer.json()["done"] is True
+    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", "--http2-prior-knowledge"]
+    command += ["--request", "POST", "--upload-file", "-", f"{fleet.url}/api/chat"]
+    done = subprocess.run(command, check=True, capture_output=True, input=body)
+    assert json.loads(done.stdout)["done"] is True
 
 
 def test_anthropic_over_http_2(over_anthropic):

@@ -2,6 +2,7 @@
 //! process.
 
 mod http2;
+mod http2_bodies;
 mod limits;
 mod origins;
 mod proxy_protocol;

@@ -1,9 +1,12 @@
 //! Exactness: every recorded exchange, sent to a node and through aivonx with that one node behind
 //! it, is answered the same and as recorded, byte for byte, but for the one list of exceptions
-//! below. What is set aside (times, ids, generated text) is what the recordings' README names.
+//! in `exceptions`. What is set aside (times, ids, generated text) is what the recordings' README
+//! names. The same over HTTP/2 as far as it can be said there (`wire`).
 
+mod exceptions;
 mod recorded;
 mod streams;
+mod wire;
 
 #[allow(dead_code, reason = "the simulated node's tests use the rest")]
 #[path = "../../sim/tests/support/client.rs"]
@@ -12,101 +15,17 @@ mod raw;
 mod scrub;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use aivonx_sim::SimNode;
 use serde_json::Value;
 
 use crate::support::{Aivonx, PATIENCE, Setup};
-use raw::{Answer, End};
+use exceptions::{Exception, Kind, exceptions, is_for, is_wanted};
+use raw::Answer;
 use recorded::{Exchange, FILES, exchanges, node};
 use scrub::scrub;
-
-/// How an answer may differ, by the kinds that are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Answered from what is known of the fleet: the same models.
-    FleetRead,
-    /// The model's entry, where Ollama's router finds no route.
-    SlashInName,
-    /// Concerns a node's identity: 403 with a reason.
-    Blocked,
-    /// Would leave the house: 403 with a reason.
-    Cloud,
-    /// A request with two lengths is refused and its connection closed.
-    Smuggling,
-    /// More headers are allowed by a preflight.
-    Cors,
-}
-
-/// The exceptions: name (one `*` stands for any text), kind, reason.
-const EXCEPTIONS: [(&str, Kind, &str); 7] = [
-    (
-        "ps-*",
-        Kind::FleetRead,
-        "`running_on` names the nodes that hold a model loaded",
-    ),
-    (
-        "read-get-v1-models-library-slash-tiny",
-        Kind::SlashInName,
-        "Ollama cannot be asked for names with a slash; the OpenAI libraries do ask",
-    ),
-    (
-        "transport-preflight",
-        Kind::Cors,
-        "what OpenAI's and Anthropic's libraries send from a browser is allowed, too",
-    ),
-    (
-        "transport-cl-te",
-        Kind::Smuggling,
-        "Ollama lets the chunks win and answers what is smuggled behind them",
-    ),
-    (
-        "transport-two-cl",
-        Kind::Smuggling,
-        "Pingora refuses it with no body",
-    ),
-    (
-        "bad-cloud-model",
-        Kind::Cloud,
-        "`cloud: deny` is the default",
-    ),
-    (
-        "identity-*",
-        Kind::Blocked,
-        "a node's identity is not for clients",
-    ),
-];
-
-/// What one side did.
-struct Got {
-    answer: Option<Answer>,
-    end: End,
-    /// Whether the connection carried another request.
-    reusable: bool,
-}
-
-/// Sends a recorded request on a connection of its own, and a plain one after it.
-async fn send(addr: SocketAddr, one: &Exchange) -> Got {
-    let mut client = raw::Client::connect(addr).await.unwrap();
-    client.send(&one.request).await;
-    let (answer, end) = client.answer(one.is_head()).await;
-    let mut reusable = false;
-    if end == End::Open {
-        client.bytes.clear();
-        client
-            .send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .await;
-        let (next, _) = client.answer(false).await;
-        reusable = next.is_some_and(|next| next.body() == "Ollama is running");
-    }
-    Got {
-        answer,
-        end,
-        reusable,
-    }
-}
+use wire::{Got, Wire};
 
 /// The headers of ours that are added, and those whose value is set aside.
 fn headers(answer: &Answer) -> BTreeSet<String> {
@@ -215,95 +134,36 @@ fn all_differences(one: &Exchange, direct: &Got, through: &Got) -> Vec<String> {
     found
 }
 
-fn exception(name: &str) -> Option<(usize, Kind)> {
-    let fits = |pattern: &str| match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, end)) => {
-            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-        }
-    };
-    let at = EXCEPTIONS.iter().position(|(pattern, ..)| fits(pattern))?;
-    Some((at, EXCEPTIONS[at].1))
-}
-
-/// Whether an answer that differs does so in the way of its kind, and in no other.
-fn is_wanted(kind: Kind, direct: &Got, through: &Got) -> bool {
-    let (Some(want), Some(got)) = (&direct.answer, &through.answer) else {
-        return false;
-    };
-    match kind {
-        Kind::FleetRead => {
-            want.status_line == got.status_line
-                && headers(want) == headers(got)
-                && models(want) == models(got)
-        }
-        Kind::Blocked => {
-            got.status() == 403
-                && (got.body().contains("identity of a single node") || got.chunks.is_empty())
-        }
-        Kind::Cloud => got.status() == 403 && got.body().contains("ollama cloud is disabled"),
-        Kind::SlashInName => got.status() == 200 && got.json()["object"] == "model",
-        Kind::Smuggling => got.status() == 400 && !through.reusable,
-        Kind::Cors => {
-            let allowed = |answer: &Answer| -> BTreeSet<String> {
-                let list = answer
-                    .header("access-control-allow-headers")
-                    .unwrap_or_default();
-                list.split(',').map(str::to_ascii_lowercase).collect()
-            };
-            let others = |answer: &Answer| -> BTreeSet<String> {
-                let mut others = headers(answer);
-                others.retain(|line| !line.starts_with("access-control-allow-headers:"));
-                others
-            };
-            want.status_line == got.status_line
-                && others(want) == others(got)
-                && allowed(want).is_subset(&allowed(got))
-        }
-    }
-}
-
-/// What a list of models says, whatever the order and the added fields.
-fn models(answer: &Answer) -> BTreeSet<String> {
-    let body = answer.json();
-    let list = body["models"].as_array().or(body["data"].as_array());
-    let fields = [
-        "name",
-        "model",
-        "id",
-        "digest",
-        "size",
-        "details",
-        "capabilities",
-        "owned_by",
-        "context_length",
-    ];
-    let model = |model: &Value| {
-        fields
-            .map(|field| format!("{field}={}", model[field]))
-            .join(" ")
-    };
-    list.map(|list| list.iter().map(model).collect())
-        .unwrap_or_default()
-}
-
 /// What a replay found.
-#[derive(Default)]
 struct Tally {
+    wire: Wire,
+    exceptions: Vec<Exception>,
     same: usize,
-    excepted: Vec<String>,
-    used: BTreeSet<usize>,
+    excepted: BTreeSet<String>,
+    /// What cannot be had in this way, with the reason.
+    left_out: Vec<(String, &'static str)>,
     wrong: Vec<String>,
 }
 
 impl Tally {
+    fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            exceptions: exceptions(wire),
+            same: 0,
+            excepted: BTreeSet::new(),
+            left_out: Vec::new(),
+            wrong: Vec::new(),
+        }
+    }
+
     fn note(&mut self, one: &Exchange, direct: &Got, through: &Got) {
         let found = all_differences(one, direct, through);
-        match exception(&one.name) {
+        let exception = self.exceptions.iter().find(|each| is_for(each, &one.name));
+        match exception {
             None if found.is_empty() => self.same += 1,
-            Some((at, kind)) if !found.is_empty() && is_wanted(kind, direct, through) => {
-                self.used.insert(at);
-                self.excepted.push(one.name.clone());
+            Some((_, kind, _)) if !found.is_empty() && is_wanted(*kind, direct, through) => {
+                self.excepted.insert(one.name.clone());
             }
             Some(_) if found.is_empty() => self
                 .wrong
@@ -315,6 +175,19 @@ impl Tally {
             )),
         }
     }
+
+    /// Each exception must have been needed, but for those of what was left out.
+    fn note_unneeded(&mut self) {
+        for exception in &self.exceptions {
+            let mut left_out = self.left_out.iter().map(|(name, _)| name);
+            let mut seen = left_out.by_ref().chain(&self.excepted);
+            if !seen.any(|name| is_for(exception, name)) {
+                let pattern = exception.0;
+                self.wrong
+                    .push(format!("{pattern}: no exchange needs this exception"));
+            }
+        }
+    }
 }
 
 /// Replays one file on two fresh nodes, one of them behind aivonx.
@@ -324,43 +197,46 @@ async fn replay(file: &str, tally: &mut Tally) {
         SimNode::start(node()).await.unwrap(),
     );
     let aivonx = Setup::nodes(&[&behind]).start().await;
-    for one in exchanges(file) {
-        let direct = send(alone.addr(), &one).await;
-        let through = through(&aivonx, &one, &direct).await;
+    let wire = tally.wire;
+    for mut one in exchanges(file) {
+        if let Some(reason) = wire.leaves_out(&one) {
+            tally.left_out.push((one.name, reason));
+            continue;
+        }
+        let mut direct = Wire::Http1.send(alone.addr(), &one).await;
+        direct.answer = direct.answer.map(|answer| wire.says(&answer));
+        one.answer = wire.says(&one.answer);
+        let through = through(&aivonx, wire, &one, &direct).await;
         tally.note(&one, &direct, &through);
     }
 }
 
 /// Sends through aivonx; a read of the fleet until it knows what the node says.
-async fn through(aivonx: &Aivonx, one: &Exchange, direct: &Got) -> Got {
-    let mut got = send(aivonx.addr, one).await;
+async fn through(aivonx: &Aivonx, wire: Wire, one: &Exchange, direct: &Got) -> Got {
+    let mut got = wire.send(aivonx.addr, one).await;
     if one.request.starts_with(b"GET /api/ps ") {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !is_wanted(Kind::FleetRead, direct, &got) && std::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await; // residency has its own clock
-            got = send(aivonx.addr, one).await;
+            got = wire.send(aivonx.addr, one).await;
         }
     }
     got
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_recorded_exchange_is_the_same_through_the_proxy() {
-    let mut tally = Tally::default();
+/// Replays all 267 but so many that cannot be had in this way.
+async fn replay_all(wire: Wire, left_out: usize) {
+    let mut tally = Tally::new(wire);
     for file in FILES {
         replay(file, &mut tally).await;
     }
-    for (at, (pattern, ..)) in EXCEPTIONS.iter().enumerate() {
-        if !tally.used.contains(&at) {
-            tally
-                .wrong
-                .push(format!("{pattern}: no exchange needs this exception"));
-        }
-    }
+    tally.note_unneeded();
     println!(
-        "{} of 267 the same, {} exceptions",
+        "{wire:?}: {} of 267 the same, {} exceptions, {} left out: {:#?}",
         tally.same,
-        tally.excepted.len()
+        tally.excepted.len(),
+        tally.left_out.len(),
+        tally.left_out
     );
     assert!(
         tally.wrong.is_empty(),
@@ -368,5 +244,21 @@ async fn every_recorded_exchange_is_the_same_through_the_proxy() {
         tally.wrong.len(),
         tally.wrong.join("\n")
     );
-    assert_eq!(tally.same + tally.excepted.len(), 267);
+    assert_eq!(tally.left_out.len(), left_out, "{:?}", tally.left_out);
+    assert_eq!(tally.same + tally.excepted.len(), 267 - left_out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_recorded_exchange_is_the_same_through_the_proxy() {
+    replay_all(Wire::Http1, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_recorded_exchange_is_the_same_over_http_2() {
+    replay_all(Wire::Http2, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_recorded_exchange_is_the_same_over_http_2_with_bodies_of_no_length() {
+    replay_all(Wire::Http2WithoutLengths, 6).await;
 }

@@ -307,7 +307,25 @@ fn a_bad_configuration_exits_78_with_every_problem_key_and_line() {
         run(&["check-config", "--fleet", "/nowhere/fleet.yaml"]).0,
         Some(78)
     );
-    assert_eq!(run(&["serve"]).0, Some(69), "what is not built says so");
+    let control = file(
+        "control.yaml",
+        "control_plane:\n  listen: here\n  colour: red\n",
+    );
+    for role in ["serve", "control-plane", "migrate", "check-config"] {
+        let (code, output) = run(&[role, "--config", &control]);
+        assert_eq!(code, Some(78), "{role}: {output}");
+        for problem in [
+            "line 2: control_plane.listen",
+            "line 3: control_plane.colour",
+        ] {
+            assert!(output.contains(problem), "{role}: {problem} in {output}");
+        }
+    }
+    let (code, output) = run(&["control-plane"]);
+    assert!(
+        code == Some(78) && output.contains("which database?"),
+        "{output}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,7 +202,7 @@ fn tier(holder: &Holder, now: Instant) -> Option<u8> {
     if !model.breaker.would_pass(now) {
         return None;
     }
-    if model.in_flight() >= holder.node.doc().slots {
+    if model.anywhere() >= holder.node.doc().slots {
         return Some(2);
     }
     Some(u8::from(!model.is_resident()))

@@ -45,5 +45,5 @@ pub(super) fn score(holder: &Holder, typical: f64, now: Instant) -> f64 {
         .and_then(|model| model.latency.seconds(now));
     let expected =
         known.unwrap_or_else(|| typical + state.latency.seconds(now).unwrap_or(0.0).min(typical));
-    expected * (f64::from(state.in_flight()) + 1.0) / f64::from(holder.node.doc().weight)
+    expected * (f64::from(state.anywhere()) + 1.0) / f64::from(holder.node.doc().weight)
 }

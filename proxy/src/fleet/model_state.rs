@@ -16,6 +16,8 @@ use super::residents::Residents;
 #[derive(Debug)]
 pub(crate) struct ModelState {
     in_flight: AtomicU32,
+    /// Requests that other data planes have with it, as they last said.
+    elsewhere: AtomicU32,
     resident: AtomicBool,
     /// Where to note that it became resident, and under which index. Guards the hand-over to a new
     /// snapshot.
@@ -42,6 +44,7 @@ impl ModelState {
     pub(super) fn new(config: &BreakerConfig) -> Self {
         Self {
             in_flight: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             resident: AtomicBool::new(false),
             listing: Mutex::new(None),
             breaker: Breaker::new(config),
@@ -55,6 +58,21 @@ impl ModelState {
     /// Requests that hold a slot now.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Slots that are held by all data planes, as far as is known.
+    pub(crate) fn anywhere(&self) -> u32 {
+        self.in_flight()
+            .saturating_add(self.elsewhere.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_elsewhere(&self, count: u32) {
+        self.elsewhere.store(count, Ordering::Relaxed);
+    }
+
+    /// Requests that were sent and have no byte yet.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.progress.lock().waiting
     }
 
     pub(super) fn take(&self) {

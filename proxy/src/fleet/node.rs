@@ -41,6 +41,8 @@ pub(crate) struct Node {
 pub(crate) struct NodeState {
     /// Permits held over all models.
     in_flight: AtomicU32,
+    /// Requests that other data planes have with it, as they last said.
+    elsewhere: AtomicU32,
     pub(crate) health: Health,
     /// Opens when the node cannot be reached; a good probe closes it.
     pub(crate) breaker: Breaker,
@@ -79,6 +81,7 @@ impl Node {
     pub(super) fn new(doc: NodeDoc, serial: u64, breaker: &BreakerConfig) -> Self {
         let state = NodeState {
             in_flight: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             health: Health::default(),
             breaker: Breaker::new(breaker),
             latency: Latency::default(),
@@ -211,6 +214,20 @@ impl NodeState {
     /// Permits held over all models.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that it has from all data planes, as far as is known.
+    pub(crate) fn anywhere(&self) -> u32 {
+        self.in_flight()
+            .saturating_add(self.elsewhere.load(Ordering::Relaxed))
+    }
+
+    /// Notes what other data planes have in flight: over all models, and of each.
+    pub(crate) fn set_elsewhere(&self, all: u32, of: impl Fn(&ModelKey) -> u32) {
+        self.elsewhere.store(all, Ordering::Relaxed);
+        for (key, model) in self.models.lock().iter() {
+            model.set_elsewhere(of(key));
+        }
     }
 
     pub(super) fn take(&self) {

@@ -54,7 +54,9 @@ impl Gateway {
             &self.dice,
         );
         ctx.id_value = header_value(&ctx.id);
-        ctx.route = Route::of(&head.method, head.uri.path());
+        ctx.route = self
+            .front_route(head)
+            .unwrap_or_else(|| Route::of(&head.method, head.uri.path()));
         ctx.dialect = Dialect::of_path(head.uri.path());
     }
 
@@ -67,6 +69,9 @@ impl Gateway {
         if refuse_faulty(session, ctx).await? {
             self.metrics.rejected("bad_request");
             return Ok(true);
+        }
+        if ctx.route == Route::FrontDoor {
+            return Ok(false); // the control plane has rules of its own
         }
         let takes_body = matches!(ctx.route, Route::Node(_) | Route::Store(_));
         if !takes_body {
@@ -115,6 +120,7 @@ impl Gateway {
             | Route::Model(_)
             | Route::Node(_)
             | Route::Store(_)
+            | Route::FrontDoor
             | Route::Redirect(..) => return Ok(None),
         }))
     }

@@ -90,6 +90,9 @@ impl Gateway {
 
     /// From here on the attempt can be ended from outside.
     pub(super) fn connected(&self, ctx: &mut RequestCtx, fd: RawFd, reused: bool) {
+        if ctx.front.is_some() {
+            return self.control_connected(ctx, fd, reused);
+        }
         let Some(prepared) = ctx.prepared.take() else {
             return;
         };
@@ -111,6 +114,9 @@ impl Gateway {
 
     /// Makes the client's head fit for the node.
     pub(super) fn to_node(&self, head: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+        if ctx.to_control(head)? {
+            return Ok(());
+        }
         let Some(node) = &ctx.node else { return Ok(()) };
         ctx.body.frame(head)?;
         let snapshot = self.fleet.load();
@@ -127,6 +133,9 @@ impl Gateway {
         head: &ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
+        if ctx.saw_control(head) {
+            return Ok(());
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // nobody asked for it, and what follows would be neither judged nor counted
             let mut error = Error::explain(ErrorType::InvalidHTTPHeader, "an unasked 101");
@@ -217,10 +226,13 @@ impl Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
-        Self::mark_edits(head, ctx)?;
         if session.req_header().version == http::Version::HTTP_10 {
             headers::for_http_1_0(head);
         }
+        if ctx.clean_control(head)? {
+            return Ok(());
+        }
+        Self::mark_edits(head, ctx)?;
         if let Some(origin) = &ctx.origin {
             headers::allow_origin(head, origin)?;
         }

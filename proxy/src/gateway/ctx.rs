@@ -7,6 +7,7 @@ use aivonx_shared::error_body::Dialect;
 use http::HeaderValue;
 
 use super::Here;
+use super::front_door::Relay;
 use crate::fleet::Permit;
 use crate::fleet::limiter::Open;
 use crate::fleet::permit::Suspect;
@@ -47,6 +48,9 @@ pub(crate) struct RequestCtx {
     pub(super) unloads: bool,
     pub(super) body: Body,
     pub(super) here: Option<Here>,
+
+    /// The way to the control plane, for what goes through the front door.
+    pub(super) front: Option<Box<Relay>>,
 
     /// Proof of the place on the present node.
     pub(super) permit: Option<Permit>,
@@ -100,6 +104,7 @@ impl RequestCtx {
             unloads: false,
             body: Body::default(),
             here: None,
+            front: None,
             permit: None,
             prepared: None,
             attempt: None,
@@ -139,11 +144,10 @@ impl RequestCtx {
     }
 
     /// A piece of the body goes to the node. Only of a blob it says that the node is not waited
-    /// for yet: such a body may take hours.
+    /// for yet: such a body may take hours. So may one to the control plane, by its length.
     pub(super) fn sends(&self, piece: Option<&[u8]>) {
-        if self.store_route() == Some(StoreRoute::Blob)
-            && let (Some(_), Some(attempt)) = (piece, &self.attempt)
-        {
+        let is_long = self.store_route() == Some(StoreRoute::Blob) || self.front.is_some();
+        if is_long && let (Some(_), Some(attempt)) = (piece, &self.attempt) {
             attempt.sent_piece(Instant::now());
         }
     }

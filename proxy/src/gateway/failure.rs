@@ -59,6 +59,9 @@ impl Gateway {
         ctx: &mut RequestCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if ctx.front.is_some() {
+            return Self::control_not_connected(ctx, error);
+        }
         Self::node_failed(ctx, &error);
         if self.may_retry(session, ctx) {
             return self.try_another(ctx, "connect");
@@ -79,6 +82,11 @@ impl Gateway {
             return error;
         }
         if rejection_of(&error).is_some() || *error.esource() == ErrorSource::Downstream {
+            error.set_retry(false);
+            return error;
+        }
+        if let Some(relay) = &ctx.front {
+            relay.note_broken(&error);
             error.set_retry(false);
             return error;
         }
@@ -178,7 +186,8 @@ impl Gateway {
         self.metrics.rejected(rejection.reason());
         ctx.outcome = Some(rejection.reason());
         let status = rejection.status().as_u16();
-        let answer = Local::rejection(&rejection, ctx);
+        let answer = Self::control_failed(session, ctx, &rejection).await;
+        let answer = answer.unwrap_or_else(|| Local::rejection(&rejection, ctx));
         let keep = session.downstream_session.is_body_done();
         if !keep {
             session.set_keepalive(None);
@@ -191,6 +200,9 @@ impl Gateway {
     }
 
     fn rejection_from(&self, ctx: &RequestCtx, error: &Error) -> Rejection {
+        if ctx.front.is_some() {
+            return Rejection::ControlPlaneAway;
+        }
         let node = ctx.node.as_ref().map_or("", |node| node.name()).to_owned();
         match ctx.attempt.as_ref().and_then(|attempt| attempt.why()) {
             Some(Why::Revoked) => Rejection::KeyRevoked,
@@ -214,6 +226,12 @@ impl Gateway {
     /// cut, never as a success.
     async fn end_stream(&self, session: &mut Session, ctx: &mut RequestCtx) -> FailToProxy {
         ctx.outcome = Some("broken");
+        if ctx.front.is_some() {
+            return FailToProxy {
+                error_code: 502,
+                can_reuse_downstream: false,
+            };
+        }
         let head = session.downstream_session.response_written();
         let framed = head.is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH));
         let content_type = head

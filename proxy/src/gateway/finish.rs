@@ -88,6 +88,7 @@ impl Gateway {
         ctx.attempt = None;
         ctx.open = None;
         ctx.turn = None;
+        ctx.front = None;
         ctx.here = None;
     }
 
@@ -172,6 +173,7 @@ fn method_label(method: &http::Method) -> &'static str {
         "POST" => "POST",
         "DELETE" => "DELETE",
         "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
         "PUT" => "PUT",
         _ => "other",
     }

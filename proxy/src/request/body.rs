@@ -8,14 +8,17 @@
 //!   it holds a tail with which every attempt starts;
 //! - a chunked body is read until its first value closes, with the buffer on from the start; its
 //!   terminator stays unread, so that Pingora itself meets it;
+//! - a body without a length over HTTP/2, whose last bytes may carry its end, is read as far, and the
+//!   buffer holds its beginning alone;
 //! - a longer body is read until its model is known; the rest streams and cannot be sent again.
 //!
 //! On the first call of an attempt `outgoing` puts out all that was read in place of what comes in.
 //! `edited` changes what was read; every attempt then puts out the changed bytes.
 
 mod edited;
-
 mod limits;
+mod piece;
+mod scan;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,10 +30,11 @@ use pingora::time::timeout;
 use pingora_proxy::Session;
 
 use super::budget::Charge;
-use super::model_scan::{Found, ModelScan, ZstdScan};
+use super::model_scan::Found;
 use super::rejection::Rejection;
 use super::route::NodeRoute;
 use edited::{Edited, Watch};
+use scan::Scan;
 
 pub(crate) use limits::BodyLimits;
 
@@ -56,6 +60,8 @@ pub(crate) struct Body {
     watch: Option<Watch>,
     /// What editing changed.
     edited: Option<Edited>,
+    /// What followed a whole body, as space does: short, it is sent again with it.
+    trailing: BytesMut,
     coding: Coding,
     reach: Reach,
     /// Whether the stash went out in this attempt.
@@ -95,83 +101,6 @@ pub(crate) enum BodyError {
 impl From<Rejection> for BodyError {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
-    }
-}
-
-/// Scans JSON, a form or compressed JSON; or nothing, where only a node can judge the body.
-enum Scan {
-    Plain(ModelScan),
-    Zstd(Box<ZstdScan>),
-    None,
-}
-
-impl Scan {
-    fn of(session: &Session, route: NodeRoute) -> Self {
-        let header = |name| {
-            session
-                .req_header()
-                .headers
-                .get(name)
-                .map_or(&b""[..], |value| value.as_bytes())
-        };
-        if route == NodeRoute::V1Transcriptions {
-            return ModelScan::for_form(header(header::CONTENT_TYPE))
-                .map_or(Self::None, Self::Plain);
-        }
-        if route.reads_zstd() && header(header::CONTENT_ENCODING).eq_ignore_ascii_case(b"zstd") {
-            return ZstdScan::json().map_or(Self::None, |scan| Self::Zstd(Box::new(scan)));
-        }
-        Self::Plain(ModelScan::json())
-    }
-
-    fn feed(&mut self, chunk: &[u8]) {
-        match self {
-            Self::Plain(scan) => scan.feed(chunk),
-            Self::Zstd(scan) => scan.feed(chunk),
-            Self::None => {}
-        }
-    }
-
-    /// Whether nothing that follows can change what was found.
-    fn settled(&self) -> bool {
-        match self {
-            Self::Plain(scan) => scan.root_closed() || scan.failed(),
-            Self::Zstd(scan) => {
-                scan.fault().is_some() || scan.scan().root_closed() || scan.scan().failed()
-            }
-            Self::None => true,
-        }
-    }
-
-    fn has_model(&self) -> bool {
-        match self {
-            Self::Plain(scan) => scan.model().is_some(),
-            Self::Zstd(scan) => scan.scan().model().is_some(),
-            Self::None => false,
-        }
-    }
-
-    fn so_far(&self) -> Found {
-        match self {
-            Self::Plain(scan) => scan.so_far().clone(),
-            Self::Zstd(scan) => scan.scan().so_far().clone(),
-            Self::None => Found::unjudged(),
-        }
-    }
-
-    fn coding(&self) -> Coding {
-        match self {
-            Self::Zstd(_) => Coding::Zstd,
-            Self::Plain(_) | Self::None => Coding::Plain,
-        }
-    }
-
-    fn finish(self) -> Found {
-        match self {
-            Self::Plain(scan) => scan.finish(),
-            Self::Zstd(scan) => scan.finish().unwrap_or_else(|_| Found::unjudged()),
-            Self::None => Found::unjudged(),
-        }
     }
 }
 
@@ -244,14 +173,8 @@ impl Reading<'_> {
         }
         let began = Instant::now();
         loop {
-            let remaining = self
-                .length
-                .map_or(0, |length| length - self.read.min(length));
-            if remaining <= RETRY_BUFFER {
-                session.downstream_session.enable_retry_buffering(); // the first call counts
-            }
             let patience = self.limits.patience(self.read, began.elapsed());
-            let reading = session.downstream_session.read_request_body();
+            let reading = piece::next(&mut session.downstream_session, self.length, self.read);
             let chunk = match timeout(patience, reading).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(End::Whole),
@@ -319,17 +242,13 @@ impl Reading<'_> {
 
     fn whole(self, session: &mut Session) -> Result<(Body, Found), BodyError> {
         let done = session.downstream_session.is_body_done();
-        let buffered = session.downstream_session.get_retry_buffer().is_some();
-        if done && self.read > 0 && !buffered && session.is_http2() && self.scan.settled() {
-            // the same, for a good body: of HTTP/2 the last bytes may carry the end
-            return Err(Rejection::LengthRequired.into());
-        }
-        if done && self.read > 0 && !buffered {
+        let buffered = session.downstream_session.get_retry_buffer();
+        if done && self.read > 0 && buffered.is_none() {
             // Chunked, over 64 KiB, and read to its terminator without its value closing: Pingora
             // would wait for ever to send it. Go says of it what is said here.
             return Err(Rejection::AsOllama(400, "unexpected EOF".into()).into());
         }
-        let all_buffered = buffered && self.read <= RETRY_BUFFER;
+        let all_buffered = buffered.is_some_and(|buffered| buffered.len() as u64 == self.read);
         let body = Body {
             stash: (!all_buffered && self.read > 0).then(|| self.kept.freeze()),
             charge: self.charge,
@@ -366,6 +285,21 @@ pub(crate) async fn opaque(session: &mut Session) -> Result<Body, BodyError> {
     Ok(Body::default())
 }
 
+/// Lets a body through that is no business of a node's, if it says no more than `most` bytes.
+pub(crate) async fn streamed(session: &mut Session, most: u64) -> Result<(), BodyError> {
+    if content_length(session).is_some_and(|length| length > most) {
+        return Err(Rejection::BodyLimit(most).into());
+    }
+    expect_continue(session).await
+}
+
+/// Reads a bounded part of a body that is refused, unless its client waits to be asked for it.
+pub(crate) async fn pass_over_refused(session: &mut Session) {
+    if !expects_continue(session) {
+        drain(session).await;
+    }
+}
+
 impl Body {
     /// All of it, where it was read to its end.
     pub(crate) fn all(&self, session: &Session) -> Option<Bytes> {
@@ -394,6 +328,8 @@ impl Body {
         end: bool,
     ) -> Result<(), Rejection> {
         let first = !std::mem::replace(&mut self.injected, true);
+        // over HTTP/2 a body may end in an empty frame, which over HTTP/1.1 is an end before the end
+        incoming.take_if(|bytes| end && bytes.is_empty());
         // with everything in Pingora's buffer, its bytes pass as they are
         let Some(stash) = self.stash.clone() else {
             return Ok(());
@@ -408,20 +344,30 @@ impl Body {
         let fresh = incoming
             .take()
             .filter(|bytes| !replayed && !bytes.is_empty());
+        let start = match first {
+            true if self.trailing.is_empty() => Some(stash),
+            true => Some([&stash[..], &self.trailing].concat().into()),
+            false => None,
+        };
         if let Some(fresh) = &fresh {
             self.note(fresh)?;
         }
-        *incoming = match (first, fresh) {
-            (false, fresh) => fresh,
-            (true, None) => Some(stash),
-            (true, Some(fresh)) => Some([stash, fresh].concat().into()),
+        *incoming = match (start, fresh) {
+            (Some(start), Some(fresh)) => Some([start, fresh].concat().into()),
+            (start, fresh) => start.or(fresh),
         };
         Ok(())
     }
 
     /// Looks at bytes that stream past: too many of them, or another model in them, end the request.
     fn note(&mut self, fresh: &Bytes) -> Result<(), Rejection> {
-        self.streamed = true;
+        let is_short = (self.trailing.len() + fresh.len()) as u64 <= RETRY_BUFFER;
+        if self.reach == Reach::Whole && !self.streamed && is_short {
+            self.trailing.extend_from_slice(fresh);
+        } else {
+            self.streamed = true;
+            self.trailing = BytesMut::new();
+        }
         if let Some((passed, limits)) = &mut self.passed {
             *passed += fresh.len() as u64;
             limits.admits(*passed)?;

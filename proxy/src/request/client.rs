@@ -102,7 +102,7 @@ impl ClientAddress {
 }
 
 /// Whether a header speaks of a client behind the peer.
-fn forwards(name: &str) -> bool {
+pub(crate) fn forwards(name: &str) -> bool {
     FORWARDING_PREFIXES
         .iter()
         .any(|start| name.starts_with(start))

@@ -1,4 +1,7 @@
-//! Which headers pass, in either direction (ollama-api.md §9).
+//! Which headers pass, in either direction (ollama-api.md §9); `front_door` says it for the control
+//! plane.
+
+pub(crate) mod front_door;
 
 use http::HeaderValue;
 use pingora::Result;
@@ -6,9 +9,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 /// Headers of a client that no node shall see: its credentials (a node would send them on to
 /// ollama.com with a cloud model), also where they are not looked for, its origin (checked here),
-/// and what would change the answer's bytes or the node's redirects. Hop-by-hop headers are
-/// Pingora's (`upstream/peer`).
-const STRIPPED: [&str; 21] = [
+/// and what would change the answer's bytes or the node's redirects; and what only the front door says
+/// ([`front_door::NAMES`]). Hop-by-hop headers are Pingora's (`upstream/peer`).
+const STRIPPED: [&str; 24] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -30,6 +33,9 @@ const STRIPPED: [&str; 21] = [
     "x-aivonx-attempts",
     "x-aivonx-queue-ms",
     "x-aivonx-model",
+    front_door::NAMES[0],
+    front_door::NAMES[1],
+    front_door::NAMES[2],
 ];
 
 /// What is wrong with a client's head in itself, as Go's server would put it: status and reason.

@@ -122,7 +122,7 @@ fn names_model(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         query.split(['&', ';']).any(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            super::route::decoded(&name.replace('+', " ")).eq_ignore_ascii_case("model")
+            super::route::path::decoded(&name.replace('+', " ")).eq_ignore_ascii_case("model")
         })
     })
 }

@@ -26,9 +26,6 @@ pub(crate) enum Rejection {
     /// The body is longer than the configuration lets any be.
     #[error("request body too large: at most {0} bytes are taken here")]
     BodyLimit(u64),
-    /// Over HTTP/2, a long body whose end came with its last bytes: it cannot be sent on.
-    #[error("request body of more than 64 KiB over HTTP/2 without a content-length")]
-    LengthRequired,
     /// The memory for all bodies is used up.
     #[error("too many large request bodies at once; try again")]
     BodyMemory,
@@ -100,6 +97,12 @@ pub(crate) enum Rejection {
     /// The fleet document lets no node have this model.
     #[error("no node may have model '{0}': the fleet's `models` rules and `pull.to` leave none")]
     NoTarget(String),
+    /// The front door is open, and nobody answers behind it.
+    #[error("the control plane does not answer")]
+    ControlPlaneAway,
+    /// As many requests as may be are with the control plane.
+    #[error("too many requests for the control plane at once; try again")]
+    ControlPlaneBusy,
     /// A change of a store whose body is too long to be read before it is sent.
     #[error("request body too large: {0} bytes at most")]
     StoreBodyTooLarge(u64),
@@ -129,13 +132,14 @@ impl Rejection {
             | Self::NoNode
             | Self::NotSignedIn
             | Self::NodeAway(..)
+            | Self::ControlPlaneAway
+            | Self::ControlPlaneBusy
             | Self::BodyMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge(_)
             | Self::BodyLimit(_)
             | Self::StoreBodyTooLarge(_)
             | Self::LateKeepAlive
             | Self::LateWork => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
@@ -156,10 +160,12 @@ impl Rejection {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Failing(wait) | Self::RateLimit(wait) => Some(seconds(*wait).max(1)),
-            Self::NoHealthyNode(_) | Self::NoNode | Self::NotSignedIn | Self::NodeAway(..) => {
-                Some(5)
-            }
-            Self::BodyMemory | Self::Concurrency(_) => Some(1),
+            Self::NoHealthyNode(_)
+            | Self::NoNode
+            | Self::NotSignedIn
+            | Self::NodeAway(..)
+            | Self::ControlPlaneAway => Some(5),
+            Self::BodyMemory | Self::Concurrency(_) | Self::ControlPlaneBusy => Some(1),
             _ => None,
         }
     }
@@ -172,11 +178,12 @@ impl Rejection {
             Self::Failing(_) => "breaker_open",
             Self::NoNode => "no_node",
             Self::BodyLimit(_) => "body_limit",
-            Self::LengthRequired => "length_required",
             Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
             Self::UnknownNode(_) => "unknown_node",
             Self::NodeAway(..) => "node_away",
             Self::NoTarget(_) => "no_target",
+            Self::ControlPlaneAway => "control_plane_away",
+            Self::ControlPlaneBusy => "control_plane_busy",
             Self::BodyMemory => "body_memory",
             Self::BodyTimeout => "body_timeout",
             Self::SecondModel => "second_model",
@@ -215,6 +222,8 @@ mod tests {
             Rejection::NoHealthyNode(Some("m".into())),
             Rejection::Failing(Duration::from_millis(1)),
             Rejection::NoNode,
+            Rejection::ControlPlaneAway,
+            Rejection::ControlPlaneBusy,
             Rejection::BodyMemory,
         ] {
             assert_eq!(rejection.status(), 503);

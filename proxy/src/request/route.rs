@@ -1,11 +1,15 @@
 //! Method and path → what is to be done. The table is ollama-api.md §1, the layer around it
-//! (404, 405, redirects) as Go's router answers (recordings `routing-*`).
+//! (404, 405, redirects) as Go's router answers (recordings `routing-*`). `kind` tells routes apart,
+//! `path` is how paths are spelled.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+mod kind;
+pub(crate) mod path;
 
 use aivonx_shared::error_body::Dialect;
 use http::Method;
+
+pub(crate) use kind::{NodeRoute, Scope, StoreRoute};
+use path::{cleaned, encoded, is_plain, unescaped};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(crate) enum Route {
     Node(NodeRoute),
     /// Changes the store of one node or of several.
     Store(StoreRoute),
+    /// Goes to the control plane (`front_door`).
+    FrontDoor,
     /// Shows or changes a node's identity at ollama.com: for nobody.
     Blocked(&'static str),
     /// `OPTIONS` of a path with these methods.
@@ -36,158 +42,6 @@ pub(crate) enum Route {
     NotFound,
     /// Another spelling of a path: status and where to.
     Redirect(u16, String),
-}
-
-/// What a caller must be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Use models, and see which there are.
-    Infer,
-    /// Change what nodes store and have loaded.
-    Manage,
-}
-
-impl Scope {
-    /// The name in the fleet document.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Infer => "infer",
-            Self::Manage => "manage",
-        }
-    }
-}
-
-/// A route that a node answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum NodeRoute {
-    /// `/api/generate`
-    Generate,
-    /// `/api/chat`
-    Chat,
-    /// `/api/embed`
-    Embed,
-    /// `/api/embeddings`
-    Embeddings,
-    /// `/api/show`
-    Show,
-    /// `/v1/chat/completions`
-    V1Chat,
-    /// `/v1/completions`
-    V1Completions,
-    /// `/v1/embeddings`
-    V1Embeddings,
-    /// `/v1/responses`
-    V1Responses,
-    /// `/v1/messages`
-    V1Messages,
-    /// `/v1/audio/transcriptions`
-    V1Transcriptions,
-    /// A read that any node may answer: status, recommendations.
-    AnyNode,
-    /// A web search or fetch, which the node passes on to ollama.com.
-    WebTool,
-    /// A POST under `/api` or `/v1` that this version does not know: routed by its `model`.
-    Unknown,
-}
-
-/// A route that changes what nodes have installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum StoreRoute {
-    /// `/api/pull`
-    Pull,
-    /// `/api/push`
-    Push,
-    /// `/api/create`
-    Create,
-    /// `/api/copy`
-    Copy,
-    /// `/api/delete`
-    Delete,
-    /// `/api/blobs/{digest}`, `POST` and `HEAD`
-    Blob,
-}
-
-impl StoreRoute {
-    /// The path, as metrics and access lines show it.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Pull => "/api/pull",
-            Self::Push => "/api/push",
-            Self::Create => "/api/create",
-            Self::Copy => "/api/copy",
-            Self::Delete => "/api/delete",
-            Self::Blob => "/api/blobs/{digest}",
-        }
-    }
-
-    /// Whether the answer comes as progress lines where the body says nothing of it.
-    pub(crate) fn streams_by_default(self) -> bool {
-        matches!(self, Self::Pull | Self::Push | Self::Create)
-    }
-
-    /// Whether a second try of what a node may have begun would not be the same
-    /// (ollama-api.md §1, column Retry).
-    pub(crate) fn acts_once(self) -> bool {
-        matches!(self, Self::Create | Self::Delete)
-    }
-}
-
-impl NodeRoute {
-    /// Whether `name` stands in for an absent `model` (ollama-api.md §2).
-    pub(crate) fn reads_name(self) -> bool {
-        matches!(self, Self::Show | Self::Unknown)
-    }
-
-    /// Whether a zstd body is understood.
-    pub(crate) fn reads_zstd(self) -> bool {
-        matches!(
-            self,
-            Self::V1Chat
-                | Self::V1Completions
-                | Self::V1Embeddings
-                | Self::V1Responses
-                | Self::V1Messages
-        )
-    }
-
-    /// Whether a model is named in the body.
-    pub(crate) fn names_model(self) -> bool {
-        !matches!(self, Self::AnyNode | Self::WebTool)
-    }
-
-    /// Whether the answer comes as a stream where the body says nothing of it.
-    pub(crate) fn streams_by_default(self) -> bool {
-        matches!(self, Self::Generate | Self::Chat)
-    }
-
-    /// Whether the answer may come as a stream at all.
-    pub(crate) fn may_stream(self) -> bool {
-        !matches!(
-            self,
-            Self::Embed
-                | Self::Embeddings
-                | Self::V1Embeddings
-                | Self::Show
-                | Self::AnyNode
-                | Self::WebTool
-        )
-    }
-
-    /// Whether a request with nothing to do unloads its model where `keep_alive` says so.
-    pub(crate) fn may_unload(self) -> bool {
-        matches!(
-            self,
-            Self::Generate | Self::Chat | Self::Embed | Self::Embeddings
-        )
-    }
-
-    /// Whether the runner is asked, so that the answer's time says something of it.
-    pub(crate) fn infers(self) -> bool {
-        !matches!(
-            self,
-            Self::Show | Self::AnyNode | Self::WebTool | Self::Unknown
-        )
-    }
 }
 
 impl Route {
@@ -202,6 +56,7 @@ impl Route {
             Self::Model(_) => "/v1/models/{id}",
             Self::Node(route) => route.label(),
             Self::Store(route) => route.label(),
+            Self::FrontDoor => "front_door",
             Self::Blocked(path) => path,
             Self::Options(_) | Self::WrongMethod(_) | Self::NotFound | Self::Redirect(..) => {
                 "other"
@@ -217,8 +72,8 @@ impl Route {
         )
     }
 
-    /// What a caller needs for it; `None`: nothing. A POST below `/api` that this version does not
-    /// know may change a node.
+    /// What a caller needs for it; `None`: nothing, or the control plane asks for it. A POST below `/api`
+    /// that this version does not know may change a node.
     pub(crate) fn scope(&self, dialect: Dialect) -> Option<Scope> {
         match self {
             Self::Node(NodeRoute::Unknown) if dialect == Dialect::Ollama => Some(Scope::Manage),
@@ -228,6 +83,7 @@ impl Route {
             Self::Store(_) => Some(Scope::Manage),
             Self::Root
             | Self::Version
+            | Self::FrontDoor
             | Self::Blocked(_)
             | Self::Options(_)
             | Self::WrongMethod(_)
@@ -270,27 +126,6 @@ impl Route {
             Self::Node(NodeRoute::Unknown)
         } else {
             Self::NotFound
-        }
-    }
-}
-
-impl NodeRoute {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Generate => "/api/generate",
-            Self::Chat => "/api/chat",
-            Self::Embed => "/api/embed",
-            Self::Embeddings => "/api/embeddings",
-            Self::Show => "/api/show",
-            Self::V1Chat => "/v1/chat/completions",
-            Self::V1Completions => "/v1/completions",
-            Self::V1Embeddings => "/v1/embeddings",
-            Self::V1Responses => "/v1/responses",
-            Self::V1Messages => "/v1/messages",
-            Self::V1Transcriptions => "/v1/audio/transcriptions",
-            Self::AnyNode => "any_node",
-            Self::WebTool => "web_tool",
-            Self::Unknown => "unknown",
         }
     }
 }
@@ -358,86 +193,6 @@ fn pick(method: &Method, methods: &'static str, route: Route) -> Route {
     } else {
         Route::WrongMethod(methods)
     }
-}
-
-/// The clean form of a path with `//`, `.` or `..` in it, as Go's `path.Clean` makes it; a slash
-/// at the end stays. `None` where it is clean. Bytes: a path need not be UTF-8 to climb.
-fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
-    let parts = || path.split(|byte| *byte == b'/');
-    let dirty = parts().any(|part| part == b"." || part == b"..");
-    if !dirty && !path.windows(2).any(|pair| pair == b"//") {
-        return None;
-    }
-    let mut kept = Vec::new();
-    for part in parts() {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                kept.pop();
-            }
-            part => kept.push(part),
-        }
-    }
-    let mut clean = [b"/", kept.join(&b'/').as_slice()].concat();
-    if path.ends_with(b"/") && clean.len() > 1 {
-        clean.push(b'/');
-    }
-    Some(clean)
-}
-
-/// Whether nobody between here and the node can read another path in this one, by unescaping it
-/// once more, by taking `\\` for a slash or `;` for the end of a segment. What a node may come to
-/// offer is spelt so.
-fn is_plain(path: &str) -> bool {
-    path.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~:@".contains(&byte))
-}
-
-/// Percent-decoded; what is no valid escape or UTF-8 stays as it is.
-pub(super) fn decoded(text: &str) -> Cow<'_, str> {
-    match unescaped(text) {
-        Cow::Borrowed(_) => Cow::Borrowed(text),
-        Cow::Owned(bytes) => String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned),
-    }
-}
-
-/// Percent-decoded; what is no valid escape stays as it is.
-fn unescaped(text: &str) -> Cow<'_, [u8]> {
-    let bytes = text.as_bytes();
-    if !bytes.contains(&b'%') {
-        return Cow::Borrowed(bytes);
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten();
-        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(out)
-}
-
-/// A path as Go writes it into `Location`.
-fn encoded(path: &[u8]) -> String {
-    let mut out = String::with_capacity(path.len());
-    for &byte in path {
-        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use aivonx_shared::config::Problems;
 use aivonx_shared::fleet_doc::{FleetDoc, Outside, SeenFile};
 
 use super::members::Members;
+use super::warn_of_blind_trust;
 use crate::telemetry::metrics::Metrics;
 
 const EVERY: Duration = Duration::from_millis(250);
@@ -46,17 +47,6 @@ pub fn read(path: &Path) -> Result<FleetDoc, FileError> {
     })
 }
 
-fn warn_of_blind_trust(doc: &FleetDoc) {
-    let blind = doc.nodes.iter().filter(|node| node.access.tls.insecure);
-    let names: Vec<_> = blind.map(|node| node.name.as_str()).collect();
-    if !names.is_empty() {
-        tracing::warn!(
-            nodes = names.join(", "),
-            "insecure_tls: any certificate of these nodes is believed"
-        );
-    }
-}
-
 /// What a fleet file may refer to: files beside it, and this process's environment.
 fn outside(path: &Path) -> Outside {
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -90,7 +80,7 @@ impl FleetFile {
     pub(crate) fn apply(&self, doc: FleetDoc) {
         let nodes = doc.nodes.len();
         warn_of_blind_trust(&doc);
-        let revision = self.members.apply(doc);
+        let revision = self.members.apply(doc, None);
         tracing::info!(fleet.revision = revision, fleet.nodes = nodes, fleet.file = %self.path.display(), "fleet is in force");
     }
 

@@ -36,27 +36,31 @@ pub(crate) struct Members {
 #[derive(Default)]
 pub(crate) struct Written {
     doc: Option<FleetDoc>,
+    /// The document's number, where it was published under one.
+    number: Option<u64>,
     found: Found,
 }
 
 impl Members {
-    /// Takes a document into force; gives its revision.
-    pub(crate) fn apply(&self, doc: FleetDoc) -> u64 {
+    /// Takes a document into force; gives its revision: the number under which it was published, or
+    /// else how many there were.
+    pub(crate) fn apply(&self, doc: FleetDoc, number: Option<u64>) -> u64 {
         let mut state = self.state.lock();
         let is_news = hosts(&doc).iter().any(|host| !state.found.knows(host));
         state.found.retain(&hosts(&doc));
-        state.doc = Some(doc);
+        (state.doc, state.number) = (Some(doc), number);
         if is_news {
             self.wake.notify_one();
         }
         self.enforce(&state)
     }
 
-    /// Whether every name was looked up once, so that nobody is missing who could be known.
+    /// Whether there is a document and every name in it was looked up once, so that nobody is missing
+    /// who could be known.
     pub(crate) fn is_settled(&self) -> bool {
         let state = self.state.lock();
         let doc = state.doc.as_ref();
-        doc.is_none_or(|doc| hosts(doc).iter().all(|host| state.found.knows(host)))
+        doc.is_some_and(|doc| hosts(doc).iter().all(|host| state.found.knows(host)))
     }
 
     /// Looks names up until the process ends.
@@ -128,7 +132,7 @@ impl Members {
         let began = Instant::now();
         let (concrete, clashes) = state.found.expand(doc);
         self.fleet.apply(concrete);
-        let revision = self.fleet.load().revision();
+        let revision = state.number.unwrap_or(self.fleet.load().revision());
         self.metrics.applied(revision, began.elapsed());
         self.changed.send_modify(|count| *count += 1);
         if !clashes.is_empty() {

@@ -1,9 +1,11 @@
 //! The metrics of a data plane (design.md §5). Labels come from the fleet and from tables of this
 //! program, never from a client's text (D9).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aivonx_shared::fleet_doc::Cloud;
+use aivonx_shared::report::Counters;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -49,8 +51,21 @@ pub(crate) struct Metrics {
     body_bytes: IntGauge,
     connections: IntGauge,
     store_jobs: IntGaugeVec,
+    bus_connected: IntGaugeVec,
+    bus_failures: IntCounterVec,
+    totals: Totals,
     series: SeriesCache,
     key_series: KeyCache,
+}
+
+/// Sums over all series, for reports: adding the series up twice a second would cost more.
+#[derive(Default)]
+struct Totals {
+    requests: AtomicU64,
+    rejected: AtomicU64,
+    retries: AtomicU64,
+    prompt: AtomicU64,
+    output: AtomicU64,
 }
 
 /// One finished request.
@@ -166,6 +181,17 @@ impl Metrics {
                 "Changes of several nodes' stores that run now, also those whose client has left.",
                 &["route"],
             )?,
+            bus_connected: families.gauges(
+                "bus_connected",
+                "1 while the bus answers; without a series where the fleet is from a file.",
+                &[],
+            )?,
+            bus_failures: families.counters(
+                "bus_failures_total",
+                "What could not be done on the way to or from the control plane: report, load, keep.",
+                &["what"],
+            )?,
+            totals: Totals::default(),
             registry: families.0,
             series: SeriesCache::default(),
             key_series: KeyCache::default(),
@@ -176,6 +202,7 @@ impl Metrics {
     pub(crate) fn finished(&self, done: &Finished<'_>) {
         let series = self.series.get(done.key, || self.make_series(done));
         series.requests.inc();
+        self.totals.requests.fetch_add(1, Ordering::Relaxed);
         series.duration.observe(done.duration.as_secs_f64());
         let Some(node) = &series.node else { return };
         if let Some(after) = done.first_byte {
@@ -187,8 +214,12 @@ impl Metrics {
             output_nanos,
             load_nanos,
         } = done.tokens;
-        node.prompt.inc_by(prompt.unwrap_or(0));
-        node.output.inc_by(output.unwrap_or(0));
+        let (prompt_tokens, output_tokens) = (prompt.unwrap_or(0), output.unwrap_or(0));
+        node.prompt.inc_by(prompt_tokens);
+        node.output.inc_by(output_tokens);
+        let totals = &self.totals;
+        totals.prompt.fetch_add(prompt_tokens, Ordering::Relaxed);
+        totals.output.fetch_add(output_tokens, Ordering::Relaxed);
         if let (Some(count), Some(nanos @ 1..)) = (output, output_nanos) {
             node.speed
                 .observe(count as f64 / Duration::from_nanos(nanos).as_secs_f64());
@@ -230,11 +261,13 @@ impl Metrics {
 
     /// Counts an attempt that goes to another node.
     pub(crate) fn retried(&self, reason: &'static str) {
+        self.totals.retries.fetch_add(1, Ordering::Relaxed);
         self.retries.with_label_values(&[reason]).inc();
     }
 
     /// Counts an answer of the proxy's own.
     pub(crate) fn rejected(&self, reason: &'static str) {
+        self.totals.rejected.fetch_add(1, Ordering::Relaxed);
         self.rejections.with_label_values(&[reason]).inc();
     }
 
@@ -248,6 +281,29 @@ impl Metrics {
         let running = self.store_jobs.with_label_values(&[route]);
         running.inc();
         StoreJob(running)
+    }
+
+    /// Whether the bus answers.
+    pub(crate) fn bus_connected(&self, connected: bool) {
+        let gauge = self.bus_connected.with_label_values::<&str>(&[]);
+        gauge.set(i64::from(connected));
+    }
+
+    /// Something on the bus failed.
+    pub(crate) fn bus_failed(&self, what: &'static str) {
+        self.bus_failures.with_label_values(&[what]).inc();
+    }
+
+    /// What was counted since the start, over all.
+    pub(crate) fn totals(&self) -> Counters {
+        let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        Counters {
+            requests: of(&self.totals.requests),
+            rejected: of(&self.totals.rejected),
+            retries: of(&self.totals.retries),
+            prompt_tokens: of(&self.totals.prompt),
+            output_tokens: of(&self.totals.output),
+        }
     }
 
     /// A document came into force.

@@ -18,7 +18,7 @@ use crate::fleet::Node;
 
 /// After this much silence on a connection the kernel asks whether the machine is still there; a
 /// machine without power is noticed within a minute in the middle of a stream too.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+pub(super) const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(15),
     interval: Duration::from_secs(5),
     count: 4,

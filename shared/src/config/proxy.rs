@@ -9,7 +9,12 @@ use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::units::{Size, Span};
-use super::{EdgeConfig, Lines, Overrides, Problems, Reader, edge, networks, parse_yaml};
+use super::{
+    EdgeConfig, FrontDoorConfig, Lines, Overrides, Problems, Reader, edge, front_door, networks,
+    parse_yaml,
+};
+use crate::bus::redis::RedisBus;
+use crate::fleet_doc::{Outside, Secret};
 
 /// A validated data-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +25,12 @@ pub struct ProxyConfig {
     pub edge: EdgeConfig,
     /// Whose word on a client's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where the control plane's paths are relayed to; `None` keeps the front door closed.
+    pub front_door: Option<FrontDoorConfig>,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
+    /// The road to a control plane, which publishes the fleet document.
+    pub bus: BusConfig,
     /// A file in the shape of `/etc/hosts` that is asked for the nodes' names first.
     pub hosts_file: Option<PathBuf>,
     /// Worker threads; 0 means one a core.
@@ -48,6 +57,17 @@ pub struct ProxyConfig {
     pub access_log: AccessLog,
     /// Seed of every random choice; `None` takes one from the system.
     pub seed: Option<u64>,
+}
+
+/// The road to a control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusConfig {
+    /// The address of Redis; it may hold a password. Without it there is no bus.
+    pub redis: Option<Secret>,
+    /// What names of keys and channels begin with.
+    pub prefix: String,
+    /// Where the last good fleet document is kept; `None` leaves the choice to who starts the plane.
+    pub folder: Option<PathBuf>,
 }
 
 /// Listeners of a data plane.
@@ -145,7 +165,9 @@ impl ProxyConfig {
     }
 
     fn from_value(value: &Value, lines: &Lines) -> Result<Self, Problems> {
-        let root = Reader::root(value);
+        let outside = Outside::new("", |name| std::env::var(name).ok());
+        let root = Reader::root(value).with_outside(Some(&outside));
+        root.value("control_plane"); // judged where it is read
         let proxy = root.section("proxy");
         let config = read_proxy(&proxy);
         proxy.finish();
@@ -166,7 +188,9 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         },
         edge: edge::read(proxy),
         trusted_proxies: networks(proxy, "trusted_proxies"),
+        front_door: front_door::read(proxy),
         fleet: proxy.get("fleet"),
+        bus: read_bus(proxy),
         hosts_file: proxy.get("hosts_file"),
         threads: in_range(proxy, "threads", 0, 0, 1024),
         timeouts: read_timeouts(&proxy.section("timeouts")),
@@ -185,6 +209,32 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         },
         seed: proxy.get("seed"),
     }
+}
+
+fn read_bus(proxy: &Reader<'_>) -> BusConfig {
+    let at = proxy.section("bus");
+    let redis = at.get::<String>("redis");
+    if let Some(Err(error)) = redis.as_deref().map(RedisBus::check_url) {
+        at.complain("redis", &error.to_string());
+    }
+    if redis.is_some() && proxy.value("fleet").is_some() {
+        at.complain(
+            "redis",
+            "is where the fleet comes from, and so is `fleet`; keep one of them",
+        );
+    }
+    let prefix = at.or("prefix", "aivonx".to_owned());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !(1..=63).contains(&prefix.len()) || !prefix.bytes().all(is_plain) {
+        at.complain("prefix", "must be 1 to 63 letters, digits, `-`, `_` or `.`");
+    }
+    let config = BusConfig {
+        redis: redis.map(Secret::new),
+        prefix,
+        folder: at.get("folder"),
+    };
+    at.finish();
+    config
 }
 
 fn read_timeouts(at: &Reader<'_>) -> TimeoutConfig {
@@ -260,7 +310,7 @@ fn read_breaker(at: &Reader<'_>) -> BreakerConfig {
 }
 
 /// A duration, `seconds` by default. Zero is refused: no phase can end before it began.
-fn span(at: &Reader<'_>, key: &'static str, seconds: u64) -> Duration {
+pub(super) fn span(at: &Reader<'_>, key: &'static str, seconds: u64) -> Duration {
     let span = at
         .get::<Span>(key)
         .map_or(Duration::from_secs(seconds), |span| span.0);
@@ -327,6 +377,28 @@ mod tests {
                 ("proxy.body.buffer", Some(7)),
             ]
         );
+    }
+
+    #[test]
+    fn the_address_of_the_bus_is_checked_and_never_printed() {
+        let read = |text: &str| ProxyConfig::from_yaml(text, &Overrides::default());
+        let good = "proxy: {bus: {redis: \"redis://user:hush@h:6379/1\", prefix: blue}}";
+        let config = read(good).unwrap();
+        let address = config.bus.redis.as_ref().map(Secret::reveal);
+        assert_eq!(address, Some("redis://user:hush@h:6379/1"));
+        assert!(!format!("{config:?}").contains("hush"));
+        for (bad, key) in [
+            ("redis: \"http://user:hush@h\"", "proxy.bus.redis"),
+            ("redis: \"hush@h:6379\"", "proxy.bus.redis"),
+            ("prefix: \"a b\"", "proxy.bus.prefix"),
+            ("host: hush", "proxy.bus.host"),
+        ] {
+            let problems = read(&format!("proxy: {{bus: {{{bad}}}}}")).unwrap_err();
+            assert_eq!(problems.iter().next().unwrap().key, key);
+            assert!(!problems.to_string().contains("hush"), "{problems}");
+        }
+        let both = "proxy:\n  fleet: f.yaml\n  bus: {redis: \"redis://h\"}\n";
+        assert!(read(both).unwrap_err().to_string().contains("keep one"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! A value that may be written in the document or stand outside of it: `text`, `{file: FILE}` or
-//! `{env: NAME}`; with `key_file: FILE` as the short form of `key: {file: FILE}`.
+//! A value that may be written in the document, openly or sealed, or stand outside of it: `text`,
+//! `{sealed: v1.…}`, `{file: FILE}` or `{env: NAME}`; with `key_file: FILE` as the short form of
+//! `key: {file: FILE}`.
 
 use std::path::PathBuf;
 
@@ -7,12 +8,15 @@ use serde_yaml::Value;
 
 use super::Secret;
 use crate::config::Reader;
+use crate::sealed::is_sealed;
 
 /// Where a value stands. None of it is ever printed but file names and names of variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
-    /// Here; what was read from outside is here, too.
+    /// Here; what was read from outside, or opened, is here, too.
     Here(Secret),
+    /// Here, sealed under the key that both planes hold (`crate::sealed`).
+    Sealed(String),
     /// In a file, relative to the document's folder.
     File(PathBuf),
     /// In an environment variable.
@@ -24,15 +28,15 @@ impl Given {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Here(secret) => Some(secret.reveal()),
-            Self::File(_) | Self::Env(_) => None,
+            Self::Sealed(_) | Self::File(_) | Self::Env(_) => None,
         }
     }
 }
 
-const SHAPES: &str = "must be text, `{file: FILE}` or `{env: NAME}`";
+const SHAPES: &str = "must be text, `{file: FILE}`, `{env: NAME}` or `{sealed: v1.…}`";
 
 /// Reads `key`, or the file that `file_key` names, and has `check` judge its text.
-pub(super) fn read_given(
+pub(crate) fn read_given(
     at: &Reader<'_>,
     key: &'static str,
     file_key: &'static str,
@@ -79,11 +83,12 @@ fn shape(value: &Value) -> Option<Given> {
     match kind.as_str()? {
         "file" => Some(Given::File(name.into())),
         "env" => Some(Given::Env(name.to_owned())),
+        "sealed" if is_sealed(name) => Some(Given::Sealed(name.to_owned())),
         _ => None,
     }
 }
 
-/// Fetches what stands outside, where there is an outside, and judges what is known.
+/// Fetches what stands outside and opens what is sealed, where there is an outside, and judges what is known.
 fn settle(
     at: &Reader<'_>,
     key: &str,
@@ -93,6 +98,7 @@ fn settle(
     let fetched = match (&given, at.outside()) {
         (Given::File(path), Some(outside)) => outside.file(path).map(Given::Here),
         (Given::Env(name), Some(outside)) => outside.variable(name).map(Given::Here),
+        (Given::Sealed(text), Some(outside)) => outside.open(text).map(Given::Here),
         _ => Ok(given),
     };
     let judged = fetched.and_then(|given| {

@@ -1,5 +1,6 @@
-//! What a fleet document may refer to on the machine that reads it: files and variables. Passed in
-//! as a value, so that who only judges a document's shape reads neither.
+//! What a fleet document needs of the machine that reads it: the files and variables that it refers
+//! to, and the key for what is sealed in it. Passed in as a value, so that who only judges a document's
+//! shape needs none of it.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,17 +10,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Secret;
+use crate::sealed::{self, KEY_VARIABLE, SealKey};
 
 /// Longest file that is read: a bundle of all public authorities has a fifth of it.
 const LONGEST: u64 = 1 << 20;
+
+const NOT_HERE: &str = "names a file or a variable, which only a fleet file may";
 
 /// Looks an environment variable up.
 type Variable = Box<dyn Fn(&str) -> Option<String>>;
 
 /// The machine around a document.
 pub struct Outside {
-    folder: PathBuf,
+    /// Where names of files begin; `None` where no file and no variable is for the document.
+    folder: Option<PathBuf>,
     variable: Variable,
+    key: Option<SealKey>,
     seen: RefCell<Vec<SeenFile>>,
 }
 
@@ -58,8 +64,20 @@ impl Outside {
         variable: impl Fn(&str) -> Option<String> + 'static,
     ) -> Self {
         Self {
-            folder: folder.into(),
+            folder: Some(folder.into()),
             variable: Box::new(variable),
+            key: None,
+            seen: RefCell::default(),
+        }
+    }
+
+    /// For a document that came from elsewhere: it may hold what is sealed, but name neither files nor
+    /// variables. Who can write it must not be able to have this machine's secrets sent to a node.
+    pub fn sealed_only(key: Option<SealKey>) -> Self {
+        Self {
+            folder: None,
+            variable: Box::new(|_| None),
+            key,
             seen: RefCell::default(),
         }
     }
@@ -71,7 +89,8 @@ impl Outside {
 
     /// The text of a file, or in words why there is none.
     pub(super) fn file(&self, path: &Path) -> Result<Secret, String> {
-        let path = self.folder.join(path);
+        let folder = self.folder.as_ref().ok_or(NOT_HERE)?;
+        let path = folder.join(path);
         self.seen.borrow_mut().push(SeenFile::now(&path));
         let read = || {
             let mut text = String::new();
@@ -85,8 +104,21 @@ impl Outside {
         }
     }
 
+    /// What a sealed text says, or in words why it stays closed.
+    pub(super) fn open(&self, text: &str) -> Result<Secret, String> {
+        let Some(key) = &self.key else {
+            return Err(format!(
+                "is sealed, and there is no key: set {KEY_VARIABLE}"
+            ));
+        };
+        sealed::open(key, text).map_err(|error| error.to_string())
+    }
+
     /// The value of a variable, or in words why there is none.
     pub(super) fn variable(&self, name: &str) -> Result<Secret, String> {
+        if self.folder.is_none() {
+            return Err(NOT_HERE.to_owned());
+        }
         match (self.variable)(name) {
             Some(text) if !text.trim().is_empty() => Ok(Secret::new(text.trim())),
             _ => Err(format!("the environment variable {name} is not set")),

@@ -24,9 +24,47 @@ pub(crate) struct Exchange {
     pub(crate) answer: Answer,
 }
 
+/// A recorded request, taken apart.
+pub(crate) struct Parts<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) headers: Vec<(&'a str, &'a str)>,
+    pub(crate) body: &'a [u8],
+}
+
 impl Exchange {
     pub(crate) fn is_head(&self) -> bool {
         self.request.starts_with(b"HEAD ")
+    }
+
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        let mut ends = self.request.windows(4);
+        let end = ends.position(|four| four == b"\r\n\r\n").unwrap();
+        let mut lines = std::str::from_utf8(&self.request[..end])
+            .unwrap()
+            .split("\r\n");
+        let mut first = lines.next().unwrap().split(' ');
+        let mut word = || first.next().unwrap();
+        Parts {
+            method: word(),
+            target: word(),
+            version: word(),
+            headers: lines
+                .map(|line| line.split_once(':').unwrap())
+                .map(|(name, value)| (name, value.trim()))
+                .collect(),
+            body: &self.request[end + 4..],
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// The values of a header, names in any case.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        let named = |(key, _): &&(&str, &str)| key.eq_ignore_ascii_case(name);
+        let found = self.headers.iter().filter(named);
+        found.map(|(_, value)| *value).collect()
     }
 }
 

@@ -14,7 +14,10 @@ use super::PATIENCE;
 
 /// How an aivonx is started.
 pub(crate) struct Setup {
-    fleet: String,
+    /// The text of its fleet file; `None` where the fleet comes over a bus.
+    fleet: Option<String>,
+    /// `proxy` or `serve`.
+    role: &'static str,
     env: Vec<(String, String)>,
     arguments: Vec<&'static str>,
     wait_ready: bool,
@@ -36,7 +39,8 @@ impl Setup {
             .map(|(key, value)| (format!("AIVONX_PROXY__{key}"), (*value).to_owned()))
             .collect();
         Self {
-            fleet: yaml.into(),
+            fleet: Some(yaml.into()),
+            role: "proxy",
             env,
             arguments: Vec::new(),
             wait_ready: true,
@@ -46,6 +50,22 @@ impl Setup {
     /// In front of these nodes, named n0, n1, …
     pub(crate) fn nodes(nodes: &[&SimNode]) -> Self {
         Self::nodes_with(nodes, "", "")
+    }
+
+    /// With the fleet that is published over a Redis, and kept in this folder.
+    pub(crate) fn bus(redis: &str, folder: &std::path::Path) -> Self {
+        let mut setup = Self::fleet("");
+        setup.fleet = None;
+        setup
+            .set("BUS__REDIS", redis)
+            .set("BUS__FOLDER", folder.to_str().unwrap())
+    }
+
+    /// Both planes in one process, in a folder of their own.
+    pub(crate) fn serve() -> Self {
+        let mut setup = Self::fleet("");
+        (setup.fleet, setup.role) = (None, "serve");
+        setup
     }
 
     /// The same with more keys for each node and for the document.
@@ -119,18 +139,26 @@ pub(crate) struct Aivonx {
 impl Aivonx {
     fn start(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let fleet = folder.path().join("fleet.yaml");
-        std::fs::write(&fleet, &setup.fleet).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
-            .args([
-                "proxy",
-                "--listen",
-                "127.0.0.1:0",
-                "--ops-listen",
-                "127.0.0.1:0",
-                "--fleet",
-            ])
-            .arg(&fleet)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aivonx"));
+        command.arg(setup.role);
+        if setup.role == "serve" {
+            command.args(["--control-listen", "127.0.0.1:0", "--data"]);
+            command.arg(folder.path().join("data"));
+        }
+        if !setup
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with("--listen="))
+        {
+            command.arg("--listen=127.0.0.1:0");
+        }
+        command.args(["--ops-listen", "127.0.0.1:0"]);
+        if let Some(text) = &setup.fleet {
+            let fleet = folder.path().join("fleet.yaml");
+            std::fs::write(&fleet, text).unwrap();
+            command.arg("--fleet").arg(fleet);
+        }
+        let mut child = command
             .args(setup.arguments)
             .envs(setup.env)
             .stdout(Stdio::piped())

@@ -188,7 +188,10 @@ impl H2 {
         let unfinished = head.extensions().get::<Unfinished>().is_some();
         let (answer, mut stream) = send.send_request(head, body.is_empty() && !unfinished)?;
         for (index, piece) in body.iter().enumerate() {
-            send_all(&mut stream, piece, index + 1 == body.len()).await?;
+            let end = index + 1 == body.len();
+            if send_all(&mut stream, piece, end).await.is_err() {
+                break; // the answer says why: it came first, or the stream was reset
+            }
         }
         let answer = tokio::time::timeout(PATIENCE, answer)
             .await

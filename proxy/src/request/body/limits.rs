@@ -22,7 +22,7 @@ pub(crate) struct BodyLimits {
 
 impl BodyLimits {
     /// How long the next read may take, of a body of which this much came in this time.
-    pub(super) fn patience(&self, read: u64, after: Duration) -> Duration {
+    pub(crate) fn patience(&self, read: u64, after: Duration) -> Duration {
         let Some(seconds) = read.checked_div(self.rate) else {
             return self.patience;
         };

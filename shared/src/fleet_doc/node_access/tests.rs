@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Problems;
 use crate::fleet_doc::{Cloud, FleetDoc, Outside};
+use crate::sealed::{self, SealKey};
 
 const SECRET: &str = "hush-hush-4711";
 
@@ -63,6 +64,64 @@ fn what_stands_outside_is_fetched_and_its_files_are_named() {
     assert_eq!(access.tls.certificates().len(), 2);
     assert_eq!(outside.seen().len(), 3);
     assert!(!format!("{doc:?}").contains(SECRET), "{doc:?}");
+}
+
+#[test]
+fn what_is_sealed_is_opened_with_the_key_and_stays_closed_without() {
+    let key = SealKey::from_bytes(&[7; 32]);
+    let sealed = |text| sealed::seal(&key, text).unwrap();
+    let (token, header) = (sealed(SECRET), sealed("blue"));
+    let text = format!(
+        "nodes:\n  - name: a\n    url: https://h\n    bearer_token: {{sealed: {token}}}\n    headers: {{x-a: {{sealed: {header}}}}}\n"
+    );
+    let shape = FleetDoc::from_yaml(&text).unwrap();
+    let access = &shape.nodes[0].access;
+    assert_eq!(access.bearer_token, Some(Given::Sealed(token.clone())));
+    assert_eq!(access.headers["x-a"].text(), None);
+
+    let with = |key| FleetDoc::from_yaml_with(&text, &Outside::sealed_only(key));
+    let doc = with(Some(key.clone())).unwrap();
+    let access = &doc.nodes[0].access;
+    assert_eq!(access.bearer_token.as_ref().unwrap().text(), Some(SECRET));
+    assert_eq!(access.headers["x-a"].text(), Some("blue"));
+    assert!(!format!("{doc:?}").contains(SECRET));
+
+    let other = SealKey::from_bytes(&[8; 32]);
+    for (key, words) in [(None, "there is no key"), (Some(other), "another key")] {
+        let problems = with(key).unwrap_err().to_string();
+        assert!(
+            problems.contains("line 4: nodes[0].bearer_token"),
+            "{problems}"
+        );
+        assert!(
+            problems.contains(words) && !problems.contains(&token),
+            "{problems}"
+        );
+    }
+}
+
+#[test]
+fn what_is_opened_is_judged_like_any_other_value() {
+    let key = SealKey::from_bytes(&[7; 32]);
+    let sealed = sealed::seal(&key, "two words").unwrap();
+    let text =
+        format!("nodes: [{{name: a, url: \"http://h\", bearer_token: {{sealed: {sealed}}}}}]");
+    let problems = FleetDoc::from_yaml_with(&text, &Outside::sealed_only(Some(key))).unwrap_err();
+    assert!(problems.to_string().contains("no spaces") && !problems.to_string().contains("two"));
+}
+
+#[test]
+fn a_document_from_elsewhere_names_neither_files_nor_variables() {
+    for given in ["{file: /etc/hostname}", "{env: PATH}"] {
+        let text = format!("nodes: [{{name: a, url: \"http://h\", bearer_token: {given}}}]");
+        let outside = Outside::sealed_only(None);
+        let problems = FleetDoc::from_yaml_with(&text, &outside).unwrap_err();
+        assert!(
+            problems.to_string().contains("only a fleet file may"),
+            "{problems}"
+        );
+        assert!(outside.seen().is_empty());
+    }
 }
 
 #[test]
@@ -127,6 +186,10 @@ fn what_contradicts_itself_or_means_nothing_is_refused() {
         ("headers: [a]", "must be a mapping"),
         ("discover: srv", "write none, dns, dns4 or dns6"),
         ("bearer_token: {path: a}", "must be text, `{file: FILE}`"),
+        (
+            "bearer_token: {sealed: hush}",
+            "must be text, `{file: FILE}`",
+        ),
     ] {
         assert!(
             problem(keys).contains(words),

@@ -1,0 +1,27 @@
+//! Drafts become valid values here, and rules that need neither a database nor a network: who may be
+//! called what, which addresses a node may have, what the fleet document says. `api` asks it, `store`
+//! takes what it made.
+
+mod api_key;
+pub mod fleet;
+mod hidden;
+mod invalid;
+mod node;
+mod node_address;
+mod node_name;
+mod read;
+mod role;
+mod settings;
+mod user;
+
+pub use api_key::{ApiKeyDraft, NewApiKey};
+pub use hidden::Hidden;
+pub use invalid::Invalid;
+pub use node::{NewNode, NodeDraft, NodeDraftTls, NodeRules};
+pub use node_address::{AddressRules, node_url};
+pub(crate) use node_name::numbered;
+pub use node_name::slug;
+pub use read::draft;
+pub use role::{Role, UnknownRole};
+pub use settings::{SETTING_KEYS, Settings, SettingsPatch};
+pub use user::{NewUser, UserChange, UserDraft, check_password};

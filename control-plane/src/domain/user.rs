@@ -1,0 +1,218 @@
+//! Users of the control plane: their names, and passwords that are worth the name.
+
+use serde::Deserialize;
+
+use super::read::is_plain;
+use super::{Hidden, Invalid, Role};
+
+/// Bounds of a password, characters and bytes: argon2 hashes any length, and the longest keeps a
+/// login cheap to refuse.
+const PASSWORD: (usize, usize) = (10, 512);
+
+/// The worst of the long ones; short ones are refused by length. In small letters.
+const WORST: [&str; 20] = [
+    "changeme",
+    "changemenow",
+    "changeme123",
+    "password12",
+    "password123",
+    "password1234",
+    "passw0rd123",
+    "passwordpassword",
+    "1234567890",
+    "12345678910",
+    "123456789012",
+    "0123456789",
+    "qwertyuiop",
+    "qwerty12345",
+    "1q2w3e4r5t",
+    "letmein1234",
+    "adminadmin",
+    "administrator",
+    "iloveyou12",
+    "aivonxaivonx",
+];
+
+/// What is said of a user to create or change it. What is absent stays, or is the default.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserDraft {
+    /// Unique, whatever the case of its letters.
+    pub name: Option<String>,
+    /// May be empty.
+    pub email: Option<String>,
+    /// Never given back.
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Hidden>,
+    /// `viewer` unless said otherwise.
+    pub role: Option<Role>,
+    /// `false`: cannot log in.
+    pub is_active: Option<bool>,
+    /// Has to choose another password before anything else.
+    pub must_change_password: Option<bool>,
+}
+
+/// A valid user: everything of it that can be set, but for the password's hash, which `auth` makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUser {
+    /// As written.
+    pub name: String,
+    /// May be empty.
+    pub email: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whether it can log in.
+    pub is_active: bool,
+    /// Has to choose another password before anything else.
+    pub must_change_password: bool,
+}
+
+/// A valid change: the user as it shall be, and its new password where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserChange {
+    /// As it shall be.
+    pub user: NewUser,
+    /// To be hashed.
+    pub password: Option<Hidden>,
+}
+
+impl UserDraft {
+    /// A new user. It needs a name and a password.
+    pub fn create(self) -> Result<UserChange, Invalid> {
+        let mut invalid = Invalid::default();
+        for (field, is_there) in [
+            ("name", self.name.is_some()),
+            ("password", self.password.is_some()),
+        ] {
+            if !is_there {
+                invalid.add(field, "is required");
+            }
+        }
+        let nobody = NewUser {
+            name: String::new(),
+            email: String::new(),
+            role: Role::Viewer,
+            is_active: true,
+            must_change_password: false,
+        };
+        self.over(nobody, invalid)
+    }
+
+    /// PUT and PATCH: what is absent stays.
+    pub fn patch(self, present: NewUser) -> Result<UserChange, Invalid> {
+        self.over(present, Invalid::default())
+    }
+
+    fn over(self, mut user: NewUser, mut invalid: Invalid) -> Result<UserChange, Invalid> {
+        if let Some(name) = self.name {
+            if is_user_name(&name) {
+                user.name = name;
+            } else {
+                let words = "must be 1 to 64 letters, digits, `-`, `_`, `.`, `@` or `+`";
+                invalid.add("name", words);
+            }
+        }
+        if let Some(email) = self.email {
+            let email = email.trim();
+            let fits =
+                email.len() <= 254 && is_plain(email) && !email.contains(char::is_whitespace);
+            let is_address = email
+                .split_once('@')
+                .is_some_and(|(who, host)| !who.is_empty() && !host.is_empty());
+            if email.is_empty() || (fits && is_address) {
+                email.clone_into(&mut user.email);
+            } else {
+                invalid.add("email", "must be an address, as a@example.org");
+            }
+        }
+        if let Some(password) = &self.password {
+            judge_password(password.reveal(), &user.name, &mut invalid);
+        }
+        user.role = self.role.unwrap_or(user.role);
+        user.is_active = self.is_active.unwrap_or(user.is_active);
+        user.must_change_password = self
+            .must_change_password
+            .unwrap_or(user.must_change_password);
+        invalid.or_ok()?;
+        Ok(UserChange {
+            user,
+            password: self.password,
+        })
+    }
+}
+
+/// Whether a password may be a user's: long enough, not the name, none of the worst.
+pub fn check_password(password: &str, name: &str) -> Result<(), Invalid> {
+    let mut invalid = Invalid::default();
+    judge_password(password, name, &mut invalid);
+    invalid.or_ok()
+}
+
+fn judge_password(password: &str, name: &str, invalid: &mut Invalid) {
+    let (shortest, longest) = PASSWORD;
+    let small = password.to_lowercase();
+    if WORST.contains(&small.as_str()) {
+        invalid.add("password", "is one of the first that are tried");
+    }
+    if password.chars().count() < shortest {
+        invalid.add("password", "must be at least 10 characters");
+    }
+    if password.len() > longest {
+        invalid.add("password", "must be at most 512 bytes");
+    }
+    let mut letters = small.chars();
+    if let Some(first) = letters.next()
+        && letters.all(|letter| letter == first)
+    {
+        invalid.add("password", "is one letter, over and over");
+    }
+    if !name.is_empty() && small == name.to_lowercase() {
+        invalid.add("password", "must not be the name");
+    }
+}
+
+/// As Django's, whose users are taken over.
+fn is_user_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count())
+        && name
+            .chars()
+            .all(|letter| letter.is_alphanumeric() || "-_.@+".contains(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::draft;
+
+    #[test]
+    fn weak_passwords_are_refused_and_never_repeated() {
+        for password in [
+            "changeme",
+            "ChangeMe123",
+            "short",
+            "aaaaaaaaaaaa",
+            "1234567890",
+            "operator-one",
+            &"x".repeat(513),
+        ] {
+            let invalid = check_password(password, "Operator-One").unwrap_err();
+            assert_eq!(invalid.fields.keys().collect::<Vec<_>>(), ["password"]);
+            assert!(!invalid.to_string().contains(password), "{invalid}");
+        }
+        assert_eq!(check_password("correct horse", "operator"), Ok(()));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let body = json!({"name": "a b", "email": "nobody", "password": "short"});
+        let invalid = draft::<UserDraft>(body, &[]).unwrap().create().unwrap_err();
+        let fields: Vec<_> = invalid.fields.keys().map(String::as_str).collect();
+        assert_eq!(fields, ["email", "name", "password"]);
+        let missing = UserDraft::default().create().unwrap_err();
+        assert_eq!(missing.fields.len(), 2);
+        let role = draft::<UserDraft>(json!({"role": "root"}), &[]).unwrap_err();
+        assert!(role.fields.contains_key("role"), "{role}");
+    }
+}

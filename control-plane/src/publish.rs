@@ -1,0 +1,92 @@
+//! The truth onto the bus. A task reads the fleet from the store and publishes it: at once after a change
+//! here, within a second after one by another control plane, and whenever the bus has lost what it held.
+//! Losing an announcement is harmless, for the next round makes up for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aivonx_shared::bus::{Bus, BusError, Outcome};
+use aivonx_shared::published::Published;
+use aivonx_shared::revision::Revision;
+use tokio::sync::Notify;
+
+use crate::store::{Db, StoreError};
+
+/// How often it is looked whether others changed something, or the bus lost it.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Publishes the fleet. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    db: Db,
+    bus: Arc<dyn Bus>,
+    wake: Arc<Notify>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error("the fleet document is not JSON: a bug")]
+    NotJson,
+}
+
+impl Publisher {
+    pub(crate) fn new(db: Db, bus: Arc<dyn Bus>) -> Self {
+        Self {
+            db,
+            bus,
+            wake: Arc::default(),
+        }
+    }
+
+    /// Something was changed: publish it now.
+    pub(crate) fn announce(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Publishes for as long as the process lives. An outage is told once when it begins and once when
+    /// it ends.
+    pub(crate) async fn run(self) {
+        let mut fails = false;
+        loop {
+            match self.round().await {
+                Ok(revision) => {
+                    if std::mem::take(&mut fails) {
+                        tracing::info!("the fleet is published again");
+                    }
+                    if let Some(revision) = revision {
+                        tracing::info!(fleet.revision = %revision, "fleet published");
+                    }
+                }
+                Err(error) if !fails => {
+                    fails = true;
+                    tracing::warn!(%error, "the fleet cannot be published; data planes keep the last one");
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+
+    /// Publishes if the bus holds another revision than the store; gives what was published.
+    async fn round(&self) -> Result<Option<Revision>, PublishError> {
+        let held = self.bus.revision().await?;
+        let current = self.db.revision().await?;
+        if held.is_some_and(|held| held >= current) {
+            return Ok(None);
+        }
+        let fleet = self.db.fleet().await?;
+        let published =
+            Published::new(fleet.revision, fleet.document()).map_err(|_| PublishError::NotJson)?;
+        match self.bus.publish_fleet(&published).await? {
+            Outcome::Applied => Ok(Some(fleet.revision)),
+            Outcome::Stale => Ok(None), // another control plane was first
+        }
+    }
+}

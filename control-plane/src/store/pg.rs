@@ -1,0 +1,130 @@
+//! Postgres: its connections and transactions, and the queries compiled for them. No TLS yet
+//! (`DatabaseUrl` refuses a URL that asks for it).
+
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::pg::Pg;
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    TransactionManager,
+};
+
+use super::StoreError;
+
+#[path = "queries/all.rs"]
+pub(super) mod queries;
+
+/// What the queries run on.
+pub(super) type Conn = AsyncPgConnection;
+/// Its dialect.
+pub(super) type Backend = Pg;
+
+/// Connections of one process: a control plane's work is small and short.
+const CONNECTIONS: u32 = 8;
+/// How long a connection is waited for before the database counts as unreachable.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// How long a lock is waited for, milliseconds: the revision's above all, which another control plane
+/// holds for the time of one change.
+const LOCK_MS: u32 = 5_000;
+/// How long one statement may take, milliseconds.
+const STATEMENT_MS: u32 = 10_000;
+/// How long a transaction may take before the server counts as unreachable.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// The connections.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    pool: Pool<Conn>,
+}
+
+impl Pools {
+    pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
+        let manager = AsyncDieselConnectionManager::<Conn>::new(bounded(url));
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .connection_timeout(WAIT)
+            .build(manager)
+            .await
+            .map_err(|error| {
+                StoreError::from(diesel_async::pooled_connection::bb8::RunError::User(error))
+            })?;
+        Ok(Self { pool })
+    }
+
+    /// A transaction that sees one state of the database and changes nothing.
+    pub(super) async fn read(&self) -> Result<PooledConnection<'_, Conn>, StoreError> {
+        self.begin("REPEATABLE READ READ ONLY").await
+    }
+
+    /// A transaction that changes the database. What it reads after it took the revision's lock is
+    /// what others have committed (`queries/revision.rs`).
+    pub(super) async fn write(&self) -> Result<PooledConnection<'_, Conn>, StoreError> {
+        self.begin("READ COMMITTED READ WRITE").await
+    }
+
+    async fn begin(&self, mode: &str) -> Result<PooledConnection<'_, Conn>, StoreError> {
+        let mut conn = self.pool.get().await?;
+        // in one message: no round trip is added
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = '{LOCK_MS}'; \
+             SET LOCAL statement_timeout = '{STATEMENT_MS}'"
+        );
+        AnsiTransactionManager::begin_transaction_sql(&mut *conn, &sql).await?;
+        Ok(conn)
+    }
+}
+
+/// Bounds a transaction by the clock of this side, too: a server that hangs keeps none of its own
+/// bounds. The connection that is let go in the middle is not used again.
+pub(super) async fn bound<R>(
+    work: impl Future<Output = Result<R, StoreError>>,
+) -> Result<R, StoreError> {
+    let done = tokio::time::timeout(HANGS, work).await;
+    done.unwrap_or(Err(StoreError::Unavailable))
+}
+
+/// Ends the transaction: what was done holds, or nothing of it.
+pub(super) async fn finish<R>(
+    conn: &mut Conn,
+    done: Result<R, StoreError>,
+) -> Result<R, StoreError> {
+    type Manager = <Conn as AsyncConnection>::TransactionManager;
+    match done {
+        Ok(done) => {
+            Manager::commit_transaction(conn).await?;
+            Ok(done)
+        }
+        Err(error) => {
+            // a connection that cannot roll back is broken: the pool lets it go, and the database
+            // rolls back by itself
+            let _ = Manager::rollback_transaction(conn).await;
+            Err(error)
+        }
+    }
+}
+
+/// Bounds of the wait for a server that does not answer, where the URL sets none of its own.
+pub(super) fn bounded(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, seconds) in [("connect_timeout", "3"), ("tcp_user_timeout", "10")] {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(seconds);
+        }
+    }
+    url
+}
+
+/// After nodes were added with ids of their own: the next one gets an id that none had.
+pub(super) async fn reset_ids(conn: &mut Conn) -> Result<(), StoreError> {
+    let sql = "SELECT setval(pg_get_serial_sequence('nodes', 'id'), greatest(\
+               (SELECT max(id) FROM nodes), nextval(pg_get_serial_sequence('nodes', 'id'))))";
+    conn.batch_execute(sql).await?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The revision of the fleet document.
+
+use aivonx_shared::revision::Revision;
+
+use super::change::Change;
+use super::{Db, StoreError, run};
+
+impl Db {
+    /// The revision of the last change.
+    pub async fn revision(&self) -> Result<Revision, StoreError> {
+        run!(self, read, revision::get())
+    }
+
+    /// Begins a new epoch, as after a restored backup or an import: whatever numbers data planes have
+    /// seen, what comes now is newer.
+    pub async fn new_epoch(&self, change: &Change) -> Result<Revision, StoreError> {
+        let change = change.clone();
+        run!(self, write, audit::new_epoch(change))
+    }
+}

@@ -1,0 +1,187 @@
+//! Both planes, as an operator has them: in one process, or as programs of their own with Postgres and Redis
+//! between them. The same tests run on both.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use aivonx_test_servers::{Postgres, Redis};
+use serde_json::{Value, json};
+
+use super::{Aivonx, Client, Response, Setup};
+
+/// The password of `root`.
+const ROOT: &str = "correct horse battery";
+/// What both planes hold.
+const DOOR: &str = "the-token-that-both-planes-hold";
+
+/// How the planes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `aivonx serve`: SQLite, a bus in memory.
+    Alone,
+    /// `aivonx control-plane` and `aivonx proxy`: Postgres, Redis.
+    Many,
+}
+
+/// Both planes, and a login of `root`.
+pub(crate) struct Stack {
+    pub(crate) aivonx: Aivonx,
+    /// `root`'s access token.
+    pub(crate) token: String,
+    pub(crate) apart: Option<Apart>,
+}
+
+/// What runs beside the data plane.
+pub(crate) struct Apart {
+    control: Option<Child>,
+    environment: Vec<(String, String)>,
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: Redis,
+    /// Where the data plane keeps its last good fleet.
+    folder: tempfile::TempDir,
+}
+
+impl Stack {
+    /// Starts them and logs in.
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let (setup, apart) = match kind {
+            Kind::Alone => (Setup::serve().env("ROOT_PASSWORD", ROOT), None),
+            Kind::Many => {
+                let (setup, apart) = tokio::task::spawn_blocking(Apart::start).await.unwrap();
+                (setup, Some(apart))
+            }
+        };
+        let aivonx = setup.start().await;
+        let token = log_in(&aivonx, "root", ROOT).await;
+        Self {
+            aivonx,
+            token,
+            apart,
+        }
+    }
+
+    /// Asks the API as `root`.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> Response {
+        self.api_as(&self.token, method, path, body).await
+    }
+
+    /// Asks the API with a token; without one where it is empty.
+    pub(crate) async fn api_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Response {
+        let mut lines = String::new();
+        if !token.is_empty() {
+            let _ = write!(lines, "Authorization: Bearer {token}\r\n");
+        }
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        if !body.is_empty() {
+            lines.push_str("Content-Type: application/json\r\n");
+        }
+        self.send(method, path, &lines, &body).await
+    }
+
+    /// Sends a request with these header lines on a connection of its own.
+    pub(crate) async fn send(&self, method: &str, path: &str, lines: &str, body: &str) -> Response {
+        let mut client = Client::connect(self.aivonx.addr).await;
+        let length = body.len();
+        client
+            .send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        client.response_to(method).await.expect("no answer")
+    }
+
+    /// Registers a simulated node; gives its id.
+    pub(crate) async fn register(&self, name: &str, node: &aivonx_sim::SimNode) -> i64 {
+        let draft = json!({ "name": name, "url": node.url() });
+        let made = self.api("POST", "/api/proxy/nodes", draft).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_i64().unwrap()
+    }
+}
+
+/// An access token for a name and a password.
+pub(crate) async fn log_in(aivonx: &Aivonx, name: &str, password: &str) -> String {
+    let body = json!({ "username": name, "password": password }).to_string();
+    let mut client = Client::connect(aivonx.addr).await;
+    client
+        .send(super::json_post(aivonx.addr, "/api/account/login", &body))
+        .await;
+    let answer = client.response().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["access"].as_str().unwrap().to_owned()
+}
+
+impl Apart {
+    fn start() -> (Setup, Self) {
+        let (postgres, redis) = (Postgres::new().unwrap(), Redis::new());
+        let folder = tempfile::tempdir().unwrap();
+        let database = postgres.database().unwrap();
+        let environment = [
+            ("AIVONX_CONTROL_PLANE__DATABASE", database),
+            ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
+            ("AIVONX_SECRET_KEY", "07".repeat(32)),
+            ("REDIS_URL", redis.url()),
+            ("ROOT_PASSWORD", ROOT.to_owned()),
+        ];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec();
+        let mut apart = Self {
+            control: None,
+            environment,
+            postgres,
+            redis,
+            folder,
+        };
+        let control = apart.start_control("127.0.0.1:0");
+        let setup = Setup::bus(&apart.redis.url(), &apart.folder.path().join("plane"))
+            .env("AIVONX_SECRET_KEY", &"07".repeat(32))
+            .set("FRONT_DOOR__TO", &format!("http://{control}"))
+            .set("FRONT_DOOR__TOKEN", DOOR);
+        (setup, apart)
+    }
+
+    /// Starts a control plane; gives where it listens.
+    pub(crate) fn start_control(&mut self, listen: &str) -> String {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
+            .args(["control-plane", "--listen", listen])
+            .envs(self.environment.iter().cloned())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let listening: Value =
+            serde_json::from_str(&line).expect("the control plane did not start");
+        self.control = Some(child);
+        listening["control"].as_str().unwrap().to_owned()
+    }
+
+    /// Kills the control plane, as a machine that loses its power does.
+    pub(crate) fn kill_control(&mut self) {
+        if let Some(mut child) = self.control.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.kill_control();
+    }
+}
