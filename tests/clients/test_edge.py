@@ -57,11 +57,11 @@ def test_a_long_prompt_over_http_2(over_openai):
     assert answer.usage.completion_tokens == SHORT["max_tokens"]
 
 
-def test_a_long_body_of_no_length_over_http_2(fleet, trust):
+def test_a_long_body_of_no_length_over_http_2(fleet):
     long = [{"role": "user", "content": "word " * 100_000}]
     body = json.dumps({"model": CHAT, "messages": long, "stream": False, "options": {"num_predict": 3}}).encode()
     half = len(body) // 2
-    with httpx.Client(http2=True, verify=trust) as client:
+    with httpx.Client(http2=True, verify=trusted(fleet)) as client:
         for _ in range(5):
             answer = client.post(f"{fleet.tls}/api/chat", content=iter([body[:half], body[half:]]), timeout=20)
             assert (answer.http_version, answer.status_code) == ("HTTP/2", 200), answer.text
