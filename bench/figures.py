@@ -86,7 +86,7 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
         *against_bare("RSS per open stream at 2,000", "open", "rss_kb_per_stream", 1.10),
         ("p50 at one connection, added to direct", added and added / 1e3, 0.15, "ms"),
         ("CPU of 3 MB, model last less model first", body if body is None else body / 1e3, 2.0, "ms"),
-        ("keys, limits and CORS on, over the same requests without", overhead(rows, on, sent, CPU), 3.0, "%"),
+        ("keys, limits and CORS on, over the same requests without", overhead(rows, on, same, CPU), 3.0, "%"),
         ("the same, over requests without their headers", overhead(rows, on, off, CPU), 3.0, "%"),
         ("a pick, 8 nodes of 1,000 hold the model", at(picks, 1e-3, "pick_ns", "holders_8"), 2.0, "µs"),
         ("a pick, all of 1,000 nodes hold it", at(picks, 1e-3, "pick_ns", "holders_all"), 2.0, "µs"),
