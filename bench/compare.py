@@ -240,6 +240,10 @@ def out_of_time(*_: object) -> None:
     raise SystemExit("bench: took too long; ended")
 
 
+def write(path: Path, report: dict) -> None:
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds: whether it works, not how it does")
@@ -269,16 +273,15 @@ def main() -> int:
         finally:
             bench.stop_all()
     picks = None if options.only else run_picks()
-    reached = targets(bench.rows, picks)
-    secured = secure(bench.rows)
-    text = "\n\n".join([table(bench.rows), *secure_table(secured), verdicts(reached)])
     results = ROOT / "bench/results"
     results.mkdir(exist_ok=True)
     path = results / f"{began:%Y-%m-%dT%H-%M-%SZ}{'-quick' if options.quick else ''}.json"
     report = {"began": began.isoformat(timespec="seconds"), "quick": options.quick, "machine": machine()}
-    report |= {"targets": reached, "picks": picks, "secure": secured, "rows": bench.rows}
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(text)
+    measured = {"picks": picks, "rows": bench.rows}
+    write(path, report | measured)  # before anything is made of it: a fault there must not lose the run
+    reached, secured = targets(bench.rows, picks), secure(bench.rows)
+    write(path, report | {"targets": reached, "secure": secured} | measured)
+    print("\n\n".join([table(bench.rows), *secure_table(secured), verdicts(reached)]))
     others = [row["other_cpu_share"] for row in bench.rows]
     say(f"other programs used {statistics.median(others):.0%} of the machine in the median measurement")
     say(f"raw data: {path.relative_to(ROOT)}")
