@@ -7,6 +7,7 @@ pub mod config;
 pub mod error_body;
 pub mod fleet_doc;
 pub mod model_name;
+pub mod operations;
 pub mod published;
 pub mod report;
 pub mod revision;
