@@ -52,6 +52,9 @@ pub(crate) enum NoNode {
     Broken(Duration),
 }
 
+/// How often a request looks for a node while documents come into force under its eyes.
+const LOOKS: u32 = 4;
+
 /// Chooses nodes. One for all requests.
 pub(crate) struct Balancer {
     fleet: Arc<Fleet>,
@@ -79,20 +82,36 @@ impl Balancer {
         tried: &[u64],
         now: Instant,
     ) -> Result<Permit, NoNode> {
-        let snapshot = self.fleet.load();
+        for _ in 1..LOOKS {
+            let snapshot = self.fleet.load();
+            let taken = self.acquire_in(&snapshot, demand, tried, now);
+            if taken.is_ok() || Arc::ptr_eq(&snapshot, &self.fleet.load()) {
+                return taken;
+            }
+            // a document came into force in the meantime: what was refused may have been its nodes' forebears
+        }
+        self.acquire_in(&self.fleet.load(), demand, tried, now)
+    }
+
+    fn acquire_in(
+        &self,
+        snapshot: &Snapshot,
+        demand: &Demand,
+        tried: &[u64],
+        now: Instant,
+    ) -> Result<Permit, NoNode> {
         let entry = snapshot.entry(demand.id()).ok_or(NoNode::None)?;
         let taken: Cell<Option<Permit>> = Cell::new(None);
         {
             let _one_step = entry.pick.lock();
             self.selector
                 .select(entry.id, entry.holders.len(), |serial, healthy| {
-                    if !healthy || tried.contains(&serial) {
-                        return false;
-                    }
-                    let Some(holder) = holder(entry, serial) else {
+                    let Some(holder) = holder(entry, serial).filter(|_| !tried.contains(&serial))
+                    else {
                         return false;
                     };
-                    if !allowed(holder, demand) {
+                    // the registry hears of a probe, or of a node, a moment after the node's own state
+                    if !(healthy || holder.node.in_service()) || !allowed(holder, demand) {
                         return false;
                     }
                     let permit = Permit::reserve(&holder.node, holder.model.as_ref(), now);
@@ -103,7 +122,7 @@ impl Balancer {
         }
         taken
             .into_inner()
-            .ok_or_else(|| why_none(&snapshot, entry, demand, tried, now))
+            .ok_or_else(|| why_none(entry, demand, tried, now))
     }
 }
 
@@ -150,13 +169,7 @@ fn holder(entry: &ModelEntry, serial: u64) -> Option<&crate::fleet::snapshot::Ho
     entry.holders.get(index)
 }
 
-fn why_none(
-    _: &Snapshot,
-    entry: &ModelEntry,
-    demand: &Demand,
-    tried: &[u64],
-    now: Instant,
-) -> NoNode {
+fn why_none(entry: &ModelEntry, demand: &Demand, tried: &[u64], now: Instant) -> NoNode {
     let mut any = false;
     let mut healthy = false;
     let mut wait: Option<Duration> = None;

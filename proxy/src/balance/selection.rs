@@ -64,6 +64,14 @@ fn address_of(serial: u64) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::new(0x0100, 0, 0, 0, a, b, c, d), 1)) // 100::/64, discard-only (RFC 6666)
 }
 
+fn backend_of(serial: u64, ext: Extensions) -> Backend {
+    Backend {
+        addr: PeerAddr::Inet(address_of(serial)),
+        weight: 1,
+        ext,
+    }
+}
+
 fn serial_of(backend: &Backend) -> Option<u64> {
     match &backend.addr {
         PeerAddr::Inet(SocketAddr::V6(addr)) => Some(addr.ip().to_bits() as u64),
@@ -85,11 +93,7 @@ impl ServiceDiscovery for FleetDiscovery {
             .map(|node| {
                 let mut ext = Extensions::new();
                 ext.insert(NodeRef(Arc::clone(node)));
-                Backend {
-                    addr: PeerAddr::Inet(address_of(node.serial())),
-                    weight: 1,
-                    ext,
-                }
+                backend_of(node.serial(), ext)
             });
         Ok((backends.collect(), HashMap::new()))
     }
@@ -168,6 +172,7 @@ impl BackendSelection for FleetSelection {
             selection: Arc::clone(self),
             entry,
             order: Order::Untouched,
+            newcomer: None,
         }
     }
 }
@@ -177,6 +182,8 @@ pub(super) struct Candidates {
     selection: Arc<FleetSelection>,
     entry: Option<Arc<ModelEntry>>,
     order: Order,
+    /// The last one offered that the selection does not know yet.
+    newcomer: Option<Backend>,
 }
 
 enum Order {
@@ -216,13 +223,13 @@ impl Candidates {
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
-        loop {
-            let index = self.next_index()?;
-            let serial = self.entry.as_ref()?.holders.get(index)?.node.serial();
-            // a node that is newer than this selection is passed over until the next sync
-            if self.selection.backends.contains_key(&serial) {
-                return self.selection.backends.get(&serial);
-            }
+        let index = self.next_index()?;
+        let serial = self.entry.as_ref()?.holders.get(index)?.node.serial();
+        if self.selection.backends.contains_key(&serial) {
+            return self.selection.backends.get(&serial);
         }
+        // Its document came into force a moment ago, and Pingora's side takes it over with the next sync.
+        // It serves until then: else each change of a fleet's only node would refuse requests.
+        Some(self.newcomer.insert(backend_of(serial, Extensions::new())))
     }
 }

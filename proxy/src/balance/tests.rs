@@ -369,3 +369,39 @@ async fn a_demand_for_one_node_is_for_no_other() {
         assert_eq!(none.err(), Some(NoNode::Exhausted));
     }
 }
+
+#[tokio::test]
+async fn a_changed_node_serves_before_the_load_balancer_has_heard_of_the_change() {
+    let (fleet, balancer, demand) = balancer(&nodes(1, "")).await;
+    let changed = FleetDoc::from_yaml(&nodes(1, ", labels: {rack: b}")).unwrap();
+    fleet.apply(changed);
+    let permit = balancer.acquire(&demand, &[], Instant::now()).unwrap();
+    assert_eq!(permit.node().doc().labels["rack"], "b");
+    drop(permit);
+    fleet.load().nodes()[0].state().health.observe(false, 1, 1);
+    assert_eq!(
+        balancer.acquire(&demand, &[], Instant::now()).err(),
+        Some(NoNode::Unhealthy)
+    );
+}
+
+#[tokio::test]
+async fn no_request_is_refused_while_documents_come_into_force() {
+    let (fleet, balancer, demand) = balancer(&nodes(1, "")).await;
+    let documents =
+        [1, 2].map(|slots| FleetDoc::from_yaml(&nodes(1, &format!(", slots: {slots}"))));
+    let documents = documents.map(Result::unwrap);
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for document in documents.iter().cycle().take(2_000) {
+                fleet.apply(document.clone());
+            }
+            ended.store(true, std::sync::atomic::Ordering::Release);
+        });
+        while !ended.load(std::sync::atomic::Ordering::Acquire) {
+            let taken = balancer.acquire(&demand, &[], Instant::now());
+            assert!(taken.is_ok(), "{:?}", taken.err());
+        }
+    });
+}

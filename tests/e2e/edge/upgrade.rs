@@ -186,11 +186,12 @@ async fn a_tls_listener_is_handed_over_with_its_streams() {
         (Some(addr), old.addr),
         "the same sockets"
     );
-    let after = connected_anew(addr, &tls).await;
+    drop(connected_anew(addr, &tls).await);
     let answer = stream.rest().await;
     assert_eq!((answer.status, answer.end), (200, End::Complete));
     assert_eq!(answer.lines().last().unwrap()["done"], true);
     assert_eq!(old.ends().await, Some(0));
+    let after = H2::tls(addr, &tls).await;
     assert_eq!(after.get("/api/version").await.status, 200);
 }
 
