@@ -14,7 +14,7 @@ mod proxy;
 mod reader;
 mod units;
 
-pub use control::{ControlConfig, LoginConfig};
+pub use control::{ControlConfig, LoginConfig, PullConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use front_door::FrontDoorConfig;

@@ -35,6 +35,17 @@ pub struct ControlConfig {
     pub node_networks: Vec<IpNet>,
     /// How long logins last.
     pub logins: LoginConfig,
+    /// How many pulls go on at once.
+    pub pulls: PullConfig,
+}
+
+/// How many pulls go on at once, over all control planes on one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullConfig {
+    /// At one node.
+    pub per_node: u32,
+    /// At all nodes together: they share the way to the registry.
+    pub fleet: u32,
 }
 
 /// How long logins last.
@@ -97,6 +108,7 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         root_password: secret(at, "root_password"),
         node_networks: networks(at, "node_networks"),
         logins: read_logins(&at.section("logins")),
+        pulls: read_pulls(&at.section("pulls")),
     }
 }
 
@@ -109,6 +121,22 @@ fn read_logins(at: &Reader<'_>) -> LoginConfig {
     };
     at.finish();
     logins
+}
+
+fn read_pulls(at: &Reader<'_>) -> PullConfig {
+    let count = |key, default| {
+        let count = at.or::<u32>(key, default);
+        if count == 0 {
+            at.complain(key, "must be at least 1");
+        }
+        count
+    };
+    let pulls = PullConfig {
+        per_node: count("per_node", 1),
+        fleet: count("fleet", 3),
+    };
+    at.finish();
+    pulls
 }
 
 fn secret(at: &Reader<'_>, key: &'static str) -> Option<Secret> {
@@ -138,6 +166,13 @@ mod tests {
                 ("control_plane.listen", Some(2)),
                 ("control_plane.pulls", Some(4))
             ]
+        );
+        let none = "control_plane: {pulls: {per_node: 0, fleet: 4}}";
+        let problems = ControlConfig::from_yaml(none, &Overrides::default()).unwrap_err();
+        assert!(
+            problems
+                .to_string()
+                .contains("pulls.per_node: must be at least 1")
         );
         let text = "control_plane: {root_password: hunter22222}";
         let config = ControlConfig::from_yaml(text, &Overrides::default()).unwrap();
