@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::proxy::{address, span};
-use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml};
-use crate::fleet_doc::Secret;
+use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml, token};
+use crate::fleet_doc::{Outside, Secret};
 
 /// A validated control-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct ControlConfig {
     pub redis_prefix: String,
     /// What proves that a request came through a data plane's front door.
     pub front_door_token: Option<Secret>,
+    /// What it shows data planes, at their operations listeners; without it they are asked nothing.
+    pub operations_token: Option<Secret>,
     /// The key under which secrets of nodes lie in the database, base64 or hexadecimal.
     pub secret_key: Option<Secret>,
     /// The file that holds it, made where it is absent.
@@ -82,7 +84,8 @@ impl ControlConfig {
     }
 
     fn from_value(value: &Value, lines: &Lines) -> Result<Self, Problems> {
-        let root = Reader::root(value);
+        let outside = Outside::new("", |name| std::env::var(name).ok());
+        let root = Reader::root(value).with_outside(Some(&outside));
         root.value("proxy"); // judged where it is read
         let at = root.section("control_plane");
         let config = read(&at);
@@ -103,6 +106,7 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         redis: secret(at, "redis"),
         redis_prefix: at.or("redis_prefix", "aivonx".to_owned()),
         front_door_token: secret(at, "front_door_token"),
+        operations_token: token::read(at, "operations_token", "operations_token_file"),
         secret_key: secret(at, "secret_key"),
         secret_key_file: at.get("secret_key_file"),
         root_password: secret(at, "root_password"),
