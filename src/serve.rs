@@ -54,7 +54,7 @@ fn read_config(args: &ServeArgs) -> Result<(ProxyConfig, ControlConfig), String>
 fn start(
     args: &ServeArgs,
     mut proxy: ProxyConfig,
-    control: ControlConfig,
+    mut control: ControlConfig,
 ) -> anyhow::Result<DataPlane> {
     let folder = folder(args)?;
     std::fs::create_dir_all(&folder)
@@ -62,6 +62,7 @@ fn start(
     let seal = seal_key(&control, &folder)?;
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
     let token = control_plane::fresh_token();
+    share_operations(&mut proxy, &mut control);
     let exposed = |listen: std::net::SocketAddr| !listen.ip().is_loopback();
     let options = Options {
         database: database(&control, &folder)?,
@@ -89,6 +90,21 @@ fn start(
         key: Some(seal),
     };
     Ok(DataPlane::bind(proxy, fleet)?)
+}
+
+/// Has the control plane ask this data plane: with a token that nobody else has, unless one is configured, and
+/// on this machine.
+fn share_operations(proxy: &mut ProxyConfig, control: &mut ControlConfig) {
+    let given = proxy.operations.token.take();
+    let given = given.or_else(|| control.operations_token.take());
+    let token = given.unwrap_or_else(control_plane::fresh_token);
+    control.operations_token = Some(token.clone());
+    proxy.operations.token = Some(token);
+    let ops = proxy.listen.ops.ip();
+    if ops.is_unspecified() && proxy.operations.advertise.is_none() {
+        let here = if ops.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+        proxy.operations.advertise = here.parse().ok();
+    }
 }
 
 /// The Ollama on this machine's default port, if one answers there now.

@@ -6,15 +6,21 @@ mod actor;
 pub(crate) mod audit;
 mod body;
 pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 mod list;
 pub(crate) mod nodes;
-mod seen;
+pub(crate) mod probe;
+pub(crate) mod pull;
+mod sse;
 pub(crate) mod state;
 pub(crate) mod tokens;
 pub(crate) mod usage;
 pub(crate) mod users;
 mod version;
+
+use crate::seen;
 
 pub(crate) use body::LONGEST as LONGEST_BODY;

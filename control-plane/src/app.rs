@@ -18,9 +18,13 @@ use utoipa_actix_web::AppExt as _;
 
 use crate::auth::bootstrap::BootstrapError;
 use crate::auth::client::FrontDoor;
-use crate::auth::{KeyRing, Passwords, Throttle, throttle};
+use crate::auth::{KeyRing, Passwords, Throttle, random, throttle};
 use crate::docs::{self, Schema};
 use crate::domain::AddressRules;
+use crate::domain::turns::PullLimits;
+use crate::events::Hub;
+use crate::jobs::{Runner, Timing, Wake};
+use crate::planes::Planes;
 use crate::publish::Publisher;
 use crate::routes;
 use crate::store::{DatabaseUrl, Db, StoreError};
@@ -93,6 +97,9 @@ pub(crate) struct App {
     pub(crate) front_door: Option<FrontDoor>,
     pub(crate) addresses: AddressRules,
     pub(crate) config: ControlConfig,
+    pub(crate) planes: Arc<Planes>,
+    pub(crate) jobs: Wake,
+    pub(crate) events: Arc<Hub>,
 }
 
 /// A control plane whose listener is bound and which has not started yet.
@@ -144,7 +151,11 @@ impl Bound {
         }
         let ring = signing::read(&db, &options.seal, config.logins.access_token).await?;
         let publisher = Publisher::new(db.clone(), Arc::clone(&options.bus));
+        let planes = Planes::new(Arc::clone(&options.bus), config.operations_token.clone());
         let app = web::Data::new(App {
+            planes: Arc::new(planes),
+            jobs: Wake::default(),
+            events: Arc::new(Hub::new()),
             publisher: publisher.clone(),
             bus: options.bus,
             passwords,
@@ -161,9 +172,11 @@ impl Bound {
         let server = serve(&app, listener)?;
         let handle = server.handle();
         ready(made_up);
+        let events = Arc::clone(&app.events);
         let ended = async move {
             // an error means that who could stop it is gone
             let _ = stop.wait_for(|stops| *stops).await;
+            events.close();
             handle.stop(true).await;
         };
         tokio::select! {
@@ -171,6 +184,8 @@ impl Bound {
             ((), ()) = async { tokio::join!(ended, std::future::pending()) } => Ok(()),
             () = publisher.run() => Ok(()),
             () = Arc::clone(&app).follow_signing() => Ok(()),
+            () = app.runner().run() => Ok(()),
+            () = app.events.run(&app.db, &*app.bus) => Ok(()),
         }
     }
 }
@@ -178,6 +193,22 @@ impl Bound {
 impl App {
     async fn follow_signing(self: Arc<Self>) {
         signing::follow(&self).await;
+    }
+
+    /// Who works on jobs here.
+    fn runner(&self) -> Arc<Runner> {
+        let limits = PullLimits {
+            per_node: self.config.pulls.per_node as usize,
+            fleet: self.config.pulls.fleet as usize,
+        };
+        Arc::new(Runner {
+            db: self.db.clone(),
+            planes: Arc::clone(&self.planes),
+            limits,
+            timing: Timing::default(),
+            wake: self.jobs.clone(),
+            worker: format!("{:032x}", u128::from_ne_bytes(random::bytes())),
+        })
     }
 
     /// The keys that sign and verify access tokens.

@@ -8,6 +8,10 @@
 //! domain        drafts become valid values
 //! store         the truth, in Postgres or SQLite; every change is one transaction
 //! publish       the truth onto the bus, for the data planes
+//! seen          what the data planes report, merged
+//! planes        asks a data plane to do something: it alone reaches nodes
+//! jobs          work that outlives a request: pulls
+//! events        what changes, for those who listen
 //! docs          the API's documentation, made from the handlers
 //! ```
 
@@ -16,9 +20,13 @@ mod app;
 pub mod auth;
 mod docs;
 pub mod domain;
+mod events;
+mod jobs;
+mod planes;
 mod problem;
 mod publish;
 mod routes;
+mod seen;
 pub mod store;
 
 pub use app::{Bound, Options, StartError};

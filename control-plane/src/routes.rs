@@ -3,7 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::api::{account, audit, config, fleet, keys, nodes, state, tokens, usage, users};
+use crate::api::{
+    account, audit, config, events, fleet, jobs, keys, nodes, probe, pull, state, tokens, usage,
+    users,
+};
 use crate::problem::ApiError;
 
 /// Everything that the documentation tells of.
@@ -39,7 +42,20 @@ pub(crate) fn api(paths: &mut ServiceConfig<'_>) {
         .service(usage::get_usage)
         .service(audit::list_audit)
         .service(fleet::export_fleet)
+        .configure(work)
         .configure(own_and_users);
+}
+
+fn work(paths: &mut ServiceConfig<'_>) {
+    paths
+        .service(pull::pull_model)
+        .service(jobs::list_jobs)
+        .service(jobs::create_job)
+        .service(jobs::get_job)
+        .service(jobs::cancel_job)
+        .service(jobs::follow_job)
+        .service(probe::probe_node)
+        .service(events::follow_events);
 }
 
 fn own_and_users(paths: &mut ServiceConfig<'_>) {

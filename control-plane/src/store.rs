@@ -44,7 +44,7 @@ pub use change::{Actor, Change};
 pub use error::StoreError;
 pub use fleet::Fleet;
 pub use import::{Import, ImportNode, Imported};
-pub use job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress};
+pub use job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Outlook};
 pub use node::{Node, NodeFilter, NodeSort};
 pub use page::{Page, Rows};
 pub use personal_token::{NewPersonalToken, PersonalToken};

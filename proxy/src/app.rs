@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use aivonx_shared::bus::Bus;
-use aivonx_shared::config::{AccessLog, ProxyConfig};
+use aivonx_shared::config::{AccessLog, Advertise, ProxyConfig};
 use aivonx_shared::fleet_doc::FleetDoc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -31,12 +31,13 @@ use crate::edge::{
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
 use crate::names::Names;
-use crate::ops::Ops;
-use crate::probe::Probes;
+use crate::ops::{Ops, Orders, Token};
+use crate::probe::{Client as ProbeClient, Probes};
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
 use crate::request::origin::OriginPolicy;
 use crate::store::Stores;
+use crate::store::ordered::Pulls;
 use crate::sync::bus::{FleetBus, InForce};
 use crate::sync::disk::Disk;
 use crate::sync::file::FleetFile;
@@ -203,11 +204,12 @@ impl Bound {
         let sockets = [Some((addresses.proxy, proxy)), addresses.tls.zip(tls)];
         let sockets = sockets.into_iter().flatten().collect();
         server.add_service(serve("proxy", clients, None, sockets, &open));
-        let operators = HttpServer::new_app(parts.ops());
+        let probes = parts.probes(&self.config, seed);
+        let operators = HttpServer::new_app(parts.ops(&self.config, &probes));
         let sockets = vec![(addresses.ops, ops)];
         server.add_service(serve("ops", operators, Some(1), sockets, &open));
         let background = Background {
-            probes: parts.probes(&self.config, seed),
+            probes,
             balancer: Arc::clone(&parts.balancer),
             first_round: Arc::clone(&parts.first_round),
             certificate: self.certificate,
@@ -369,7 +371,7 @@ impl Parts {
             FleetSource::Bus { bus, folder, key } => (bus, folder, key),
         };
         let in_force = Arc::new(InForce::default());
-        let reporter = self.reporter(&bus, &in_force);
+        let reporter = self.reporter(config, &bus, &in_force);
         let source = FleetBus {
             bus,
             disk: folder.map(Disk::new),
@@ -395,8 +397,15 @@ impl Parts {
         Source::File { file, text }
     }
 
-    fn reporter(&self, bus: &Arc<dyn Bus>, in_force: &Arc<InForce>) -> Reporter {
-        let active = Arc::clone(&self.active);
+    fn reporter(
+        &self,
+        config: &ProxyConfig,
+        bus: &Arc<dyn Bus>,
+        in_force: &Arc<InForce>,
+    ) -> Reporter {
+        let (active, hostname, ops) = (Arc::clone(&self.active), hostname(), self.addresses.ops);
+        let advertised = config.operations.advertise.as_ref();
+        let advertised = advertised.map(|advertise| advertise.with_port(ops.port()));
         Reporter {
             bus: Arc::clone(bus),
             fleet: Arc::clone(&self.fleet),
@@ -404,14 +413,19 @@ impl Parts {
             in_force: Arc::clone(in_force),
             active: Box::new(move || active.count()),
             draining: Arc::clone(&self.draining),
-            ops: self.addresses.ops,
-            instance: instance_name(&hostname()),
+            ops: advertised.unwrap_or_else(|| Advertise::by_default(ops, &hostname)),
+            instance: instance_name(&hostname),
             started: SystemTime::now(),
         }
     }
 
-    fn ops(&self) -> Ops {
+    fn ops(&self, config: &ProxyConfig, probes: &Arc<Probes>) -> Ops {
         Ops {
+            orders: Orders {
+                token: config.operations.token.as_ref().map(Token::of),
+                probes: Arc::clone(probes),
+                pulls: Pulls::new(Arc::clone(&self.stores)),
+            },
             fleet: Arc::clone(&self.fleet),
             metrics: Arc::clone(&self.metrics),
             limits: Arc::clone(&self.limits),
@@ -425,6 +439,7 @@ impl Parts {
             fleet: Arc::clone(&self.fleet),
             dice: Dice::new(seed ^ 0x9E0),
             names: Arc::clone(&self.names),
+            client: ProbeClient::default(),
             probe: config.probe,
             inventory: config.inventory,
             residency: config.residency,

@@ -1,5 +1,7 @@
-//! The operations listener: `/metrics`, `/healthz`, `/readyz`. It stands apart from the clients'
-//! listener, because metrics tell what clients should not know (design.md D8).
+//! The operations listener: `/metrics`, `/healthz`, `/readyz`, and what a control plane asks for (`orders`). It
+//! stands apart from the clients' listener, because metrics tell what clients should not know (design.md D8).
+
+mod orders;
 
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::telemetry::metrics::Metrics;
 
+pub(crate) use orders::{Orders, Token};
+
 /// Answers operators and their probes.
 pub(crate) struct Ops {
     pub(crate) fleet: Arc<Fleet>,
@@ -21,12 +25,16 @@ pub(crate) struct Ops {
     pub(crate) first_round: Arc<std::sync::atomic::AtomicBool>,
     /// Whether the process is on its way out.
     pub(crate) draining: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) orders: Orders,
 }
 
 #[async_trait]
 impl ServeHttp for Ops {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
+        if Orders::takes(head.uri.path()) {
+            return self.orders.answer(session).await;
+        }
         if head.method != http::Method::GET && head.method != http::Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET here\n");
         }

@@ -4,6 +4,7 @@
 
 mod address;
 mod client;
+mod now;
 mod task;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::fleet::health::HealthState;
 use crate::names::Names;
 use aivonx_shared::config::{PollConfig, ProbeConfig};
 
+pub(crate) use client::Client;
+
 /// How often it is looked for requests and runners that take too long.
 const SWEEP: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -25,6 +28,7 @@ pub(crate) struct Probes {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) dice: Dice,
     pub(crate) names: Arc<Names>,
+    pub(crate) client: Client,
     pub(crate) probe: ProbeConfig,
     pub(crate) inventory: PollConfig,
     pub(crate) residency: PollConfig,

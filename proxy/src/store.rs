@@ -7,6 +7,7 @@
 //!            several:
 //! transfer   pull and create: a job, node by node in `turns`, merged by `progress`
 //! each       copy, delete, unload: all at once, one answer each
+//! ordered    a pull at one node, for a control plane; `layers` counts its bytes
 //! call       one question to one node; `follow` reads its lines
 //! answer     what the client is told at the end
 //! known      the fleet knows of it before the client does
@@ -17,6 +18,8 @@ pub(crate) mod asked;
 pub(crate) mod call;
 mod follow;
 mod known;
+mod layers;
+pub(crate) mod ordered;
 mod progress;
 pub(crate) mod sticky;
 pub(crate) mod targets;

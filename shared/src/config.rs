@@ -10,14 +10,17 @@ mod env;
 mod front_door;
 mod lines;
 mod networks;
+mod operations;
 mod proxy;
 mod reader;
+mod token;
 mod units;
 
-pub use control::{ControlConfig, LoginConfig};
+pub use control::{ControlConfig, LoginConfig, PullConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
 pub use env::{Overrides, overrides_from};
 pub use front_door::FrontDoorConfig;
+pub use operations::{Advertise, OperationsConfig};
 pub use proxy::{
     AccessLog, BodyConfig, BreakerConfig, BusConfig, ListenConfig, PollConfig, ProbeConfig,
     ProxyConfig, TimeoutConfig,

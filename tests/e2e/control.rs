@@ -3,9 +3,12 @@
 
 mod acceptance;
 mod accounts;
+mod events;
 mod faults;
 mod input;
 mod keys;
+mod listen;
+mod pulls;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 

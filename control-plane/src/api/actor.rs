@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use aivonx_shared::fleet_doc::Secret;
 
 use crate::app::App;
@@ -31,7 +31,12 @@ pub(crate) struct Actor {
     pub(crate) client: Client,
     /// The console's session that it came with.
     pub(crate) session: Option<String>,
+    /// When its token expires, where it has one that does.
+    pub(crate) until: Option<Time>,
 }
+
+/// In a request's extensions: it is only looked whether its login still holds, and that is no use of it.
+pub(crate) struct OnlyLook;
 
 impl Actor {
     /// Refuses whom the role does not allow it, and who has to choose a password first.
@@ -180,6 +185,7 @@ async fn by_access_token(app: &App, token: &str, client: Client) -> ApiResult<Ac
         user,
         client,
         session: None,
+        until: Some(access.expires_at.into()),
     })
 }
 
@@ -201,6 +207,7 @@ async fn by_personal_token(app: &App, token: &str, client: Client) -> ApiResult<
         user,
         client,
         session: None,
+        until: token.expires_at,
     })
 }
 
@@ -212,7 +219,8 @@ async fn by_session(app: &App, request: &HttpRequest, client: Client) -> ApiResu
     let (session, user) = found
         .filter(|(_, user)| user.is_active)
         .ok_or(ApiError::NoLogin)?;
-    touch(app, &session, now).await?;
+    let is_use = !request.extensions().contains::<OnlyLook>();
+    touch(app, &session, now, is_use).await?;
     let given = [csrf::HEADER, csrf::DJANGO_HEADER]
         .iter()
         .find_map(|name| text(request, name));
@@ -226,10 +234,11 @@ async fn by_session(app: &App, request: &HttpRequest, client: Client) -> ApiResu
         user,
         client,
         session: Some(digest),
+        until: None,
     })
 }
 
-async fn touch(app: &App, session: &Session, now: Time) -> ApiResult<()> {
+async fn touch(app: &App, session: &Session, now: Time, is_use: bool) -> ApiResult<()> {
     let life = session_life(app);
     let stored = StoredSession {
         created_at: session.created_at.utc(),
@@ -237,6 +246,7 @@ async fn touch(app: &App, session: &Session, now: Time) -> ApiResult<()> {
     };
     match life.judge(&stored, now.utc()) {
         SessionState::Live { touch: false } => Ok(()),
+        SessionState::Live { touch: true } if !is_use => Ok(()),
         SessionState::Live { touch: true } => {
             let end = stored.created_at + life.absolute;
             let end = end.min(now.utc() + life.idle);

@@ -94,6 +94,7 @@ pub(crate) async fn list_audit(
         from: query.from.map(Time::from),
         to: query.to.map(Time::from),
         before_id: query.before_id,
+        ..AuditFilter::default()
     };
     let found = app.db.audit(filter, page.page()).await?;
     let rows: Vec<_> = found.rows.into_iter().map(AuditView::from).collect();

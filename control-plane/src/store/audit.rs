@@ -53,6 +53,10 @@ pub struct AuditFilter {
     pub from: Option<Time>,
     /// Before.
     pub to: Option<Time>,
+    /// To one of these kinds of things; empty: to any.
+    pub kinds: Vec<&'static str>,
+    /// With a greater id: what came since.
+    pub after_id: Option<i64>,
     /// With a smaller id: the next page of a list that grows at its head.
     pub before_id: Option<i64>,
 }

@@ -11,6 +11,7 @@ use super::page::{Page, Rows};
 use super::schema::jobs;
 use super::value::{Json, Time};
 use super::{Db, StoreError, run};
+use crate::domain::turns::PullLimits;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize)]
@@ -80,6 +81,38 @@ pub struct NodeProgress {
     pub total: u64,
 }
 
+impl NodeProgress {
+    /// Not begun.
+    pub const WAITING: &str = "waiting";
+    /// Begun.
+    pub const RUNNING: &str = "running";
+    /// The node has the model.
+    pub const SUCCESS: &str = "success";
+    /// It will not have it.
+    pub const ERROR: &str = "error";
+    /// It was ended before it was done.
+    pub const CANCELLED: &str = "cancelled";
+
+    /// One that has not begun.
+    pub fn waiting() -> Self {
+        Self::of(Self::WAITING, "")
+    }
+
+    /// One in this state, with these words.
+    pub fn of(status: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: status.to_owned(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_final(&self) -> bool {
+        [Self::SUCCESS, Self::ERROR, Self::CANCELLED].contains(&self.status.as_str())
+    }
+}
+
 /// A job to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
@@ -102,6 +135,15 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// For this model.
     pub model: Option<String>,
+}
+
+/// What a worker sees when it looks at its job.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outlook {
+    /// It shall stop.
+    pub cancel_requested: bool,
+    /// Nodes at which it may begin now.
+    pub turns: Vec<i64>,
 }
 
 /// What a worker has to say of its job.
@@ -159,7 +201,7 @@ impl Db {
         run!(self, read, job::list(filter, page))
     }
 
-    /// Claims the oldest job that waits, or whose worker is gone, until `lease_until`.
+    /// Claims a job whose worker is gone, or else the oldest that waits, until `lease_until`.
     pub async fn claim_job(
         &self,
         kind: &str,
@@ -167,8 +209,60 @@ impl Db {
         now: Time,
         lease_until: Time,
     ) -> Result<Option<Job>, StoreError> {
+        self.claim(kind, worker, now, lease_until, false).await
+    }
+
+    /// Claims a job whose worker is gone, and none that waits: what it left holds the turns of others.
+    pub async fn reclaim_job(
+        &self,
+        kind: &str,
+        worker: &str,
+        now: Time,
+        lease_until: Time,
+    ) -> Result<Option<Job>, StoreError> {
+        self.claim(kind, worker, now, lease_until, true).await
+    }
+
+    async fn claim(
+        &self,
+        kind: &str,
+        worker: &str,
+        now: Time,
+        lease_until: Time,
+        left: bool,
+    ) -> Result<Option<Job>, StoreError> {
         let (kind, worker) = (kind.to_owned(), worker.to_owned());
-        run!(self, write, job::claim(kind, worker, now, lease_until))
+        let asked = kind.clone();
+        // who waits for work asks every second, and a look is cheaper than the lock of all changes
+        if !run!(self, read, job::is_claimable(asked, now, left))? {
+            return Ok(None);
+        }
+        run!(
+            self,
+            write,
+            job::claim(kind, worker, now, lease_until, left)
+        )
+    }
+
+    /// What a worker has to know of its job: whether it shall stop, and where it may begin. Only a look:
+    /// `begin_at_nodes` takes the turns.
+    pub async fn look_at_job(&self, id: i64, limits: PullLimits) -> Result<Outlook, StoreError> {
+        run!(self, read, job::outlook(id, limits))
+    }
+
+    /// Begins a job at those of its nodes where it may: they are `running` in the row that comes back,
+    /// and are named beside it. `progress` is what the worker knows. Of all who do so at once each sees
+    /// the others, so the limits hold over all control planes. A lost claim is `Conflict`.
+    pub async fn begin_at_nodes(
+        &self,
+        id: i64,
+        worker: &str,
+        now: Time,
+        limits: PullLimits,
+        progress: BTreeMap<i64, NodeProgress>,
+    ) -> Result<(Job, Vec<i64>), StoreError> {
+        let worker = worker.to_owned();
+        run!(self, write, job::begin(id, worker, now, limits, progress))
     }
 
     /// Says how far a job is. A worker that lost its claim, or whose job has ended, is told by
@@ -182,6 +276,11 @@ impl Db {
     ) -> Result<Job, StoreError> {
         let worker = worker.to_owned();
         run!(self, write, job::update(id, worker, now, update))
+    }
+
+    /// Forgets jobs that ended before an instant; gives how many.
+    pub async fn trim_jobs(&self, before: Time) -> Result<usize, StoreError> {
+        run!(self, write, job::trim(before))
     }
 
     /// Asks for the end of a job: at once where nobody works on it, and soon where somebody does. One

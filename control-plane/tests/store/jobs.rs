@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use aivonx_control_plane::domain::turns::PullLimits;
 use aivonx_control_plane::store::{
-    Db, Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Page, StoreError,
+    Db, Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Outlook, Page, StoreError,
 };
 
 use crate::world::{World, at, change, change_at, on_both};
@@ -13,6 +14,9 @@ on_both!(
     a_job_whose_worker_died_is_claimed_again_with_its_progress,
     jobs_are_cancelled_at_once_or_by_their_worker,
     jobs_are_listed_newest_first,
+    turns_hold_over_all_jobs_and_workers,
+    what_a_dead_worker_left_comes_before_what_waits,
+    ended_jobs_are_forgotten_in_time,
 );
 
 async fn queue(db: &Db, model: &str) -> Job {
@@ -184,4 +188,85 @@ async fn jobs_are_listed_newest_first(world: World) {
         ..all()
     };
     assert_eq!(list(of_b).await, (1, "b".to_owned()));
+}
+
+async fn turns_hold_over_all_jobs_and_workers(world: World) {
+    let (db, other) = (&world.db, world.another().await);
+    let limits = PullLimits {
+        per_node: 1,
+        fleet: 2,
+    };
+    let (first, second) = (queue(db, "a").await, queue(db, "b").await);
+    claim(db, "w1", 0).await.unwrap();
+    claim(&other, "w2", 0).await.unwrap();
+    let none = BTreeMap::new;
+    let (one, two) = tokio::join!(
+        db.begin_at_nodes(first.id, "w1", at(1), limits, none()),
+        other.begin_at_nodes(second.id, "w2", at(1), limits, none()),
+    );
+    let ((one, begun), (two, also_begun)) = (one.unwrap(), two.unwrap());
+    let mut nodes = [begun, also_begun].concat();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [1, 2], "each job one node, and not the same");
+    let running = |job: &Job| {
+        job.progress
+            .values()
+            .filter(|node| node.status == "running")
+            .count()
+    };
+    assert_eq!((running(&one), running(&two)), (1, 1));
+    for id in [first.id, second.id] {
+        let outlook = db.look_at_job(id, limits).await.unwrap();
+        assert_eq!(outlook, Outlook::default(), "the fleet is busy");
+    }
+
+    let mine = *one.progress.keys().next().unwrap();
+    let ended = BTreeMap::from([(mine, NodeProgress::of(NodeProgress::SUCCESS, ""))]);
+    let (_, begun) = db
+        .begin_at_nodes(first.id, "w1", at(2), limits, ended)
+        .await
+        .unwrap();
+    assert!(
+        begun.is_empty(),
+        "the other node is busy with the other job"
+    );
+    assert_eq!(
+        db.look_at_job(second.id, limits).await.unwrap().turns,
+        [mine]
+    );
+    let stolen = db
+        .begin_at_nodes(first.id, "w3", at(3), limits, none())
+        .await;
+    assert!(
+        matches!(stolen, Err(StoreError::Conflict { .. })),
+        "{stolen:?}"
+    );
+    db.cancel_job(&change(), second.id).await.unwrap();
+    let outlook = db.look_at_job(second.id, limits).await.unwrap();
+    assert_eq!((outlook.cancel_requested, outlook.turns), (true, vec![]));
+}
+
+async fn what_a_dead_worker_left_comes_before_what_waits(world: World) {
+    let db = &world.db;
+    let first = queue(db, "a").await;
+    claim(db, "w1", 0).await.unwrap();
+    let second = queue(db, "b").await;
+    let reclaim = async |now: i64| {
+        let claimed = db.reclaim_job("pull", "w2", at(now), at(now + 30)).await;
+        claimed.unwrap().map(|job| job.id)
+    };
+    assert_eq!(reclaim(29).await, None);
+    assert_eq!(reclaim(30).await, Some(first.id));
+    assert_eq!(reclaim(31).await, None, "one that waits is none of these");
+    assert_eq!(claim(db, "w2", 31).await.unwrap().id, second.id);
+}
+
+async fn ended_jobs_are_forgotten_in_time(world: World) {
+    let db = &world.db;
+    let (old, open) = (queue(db, "a").await, queue(db, "b").await);
+    db.cancel_job(&change_at(1), old.id).await.unwrap();
+    assert_eq!(db.trim_jobs(at(1)).await.unwrap(), 0);
+    assert_eq!(db.trim_jobs(at(2)).await.unwrap(), 1);
+    assert_eq!(db.job(old.id).await, Err(StoreError::NotFound));
+    assert_eq!(db.job(open.id).await.unwrap().id, open.id);
 }

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use aivonx_shared::report::HealthSeen;
+
 /// Where a node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -15,8 +17,19 @@ pub(crate) enum HealthState {
     Down = 2,
 }
 
-/// Counts probe results in a row and flips at the thresholds. One probe task writes; requests
-/// read one byte.
+impl HealthState {
+    /// As others are told.
+    pub(crate) fn seen(self) -> HealthSeen {
+        match self {
+            Self::Unknown => HealthSeen::Unknown,
+            Self::Up => HealthSeen::Up,
+            Self::Down => HealthSeen::Down,
+        }
+    }
+}
+
+/// Counts probe results in a row and flips at the thresholds. One probe at a time writes
+/// (`NodeState::probing`); requests read one byte.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     state: AtomicU8,

@@ -11,7 +11,7 @@ use aivonx_shared::model_name::ModelKey;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue, header};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as TurnMutex, Notify};
 
 use super::breaker::Breaker;
 use super::health::Health;
@@ -44,6 +44,8 @@ pub(crate) struct NodeState {
     /// Requests that other data planes have with it, as they last said.
     elsewhere: AtomicU32,
     pub(crate) health: Health,
+    /// Held during a probe, at its turn or on demand: health counts results in a row.
+    pub(crate) probing: TurnMutex<()>,
     /// Opens when the node cannot be reached; a good probe closes it.
     pub(crate) breaker: Breaker,
     pub(crate) latency: Latency,
@@ -83,6 +85,7 @@ impl Node {
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             health: Health::default(),
+            probing: TurnMutex::default(),
             breaker: Breaker::new(breaker),
             latency: Latency::default(),
             version: ArcSwapOption::empty(),

@@ -1,4 +1,4 @@
-//! `x-aivonx-node: NAME`: the one node that a request is for.
+//! `x-aivonx-node: NAME`: the one node that a request is for. Its body may name none.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
 use crate::fleet::Snapshot;
+use crate::request::model_scan::{Found, Outcome};
 use crate::request::rejection::Rejection;
 use crate::store::targets::{Target, named};
 
@@ -23,6 +24,17 @@ pub(super) fn pinned(session: &Session) -> Option<&str> {
 /// The node of this name.
 pub(super) fn target(snapshot: &Snapshot, name: &str) -> Result<Target> {
     named(snapshot, name).ok_or_else(|| failure::rejected(Rejection::UnknownNode(name.to_owned())))
+}
+
+/// Refuses the body of a native route that names a node, as far as it was read: a caller who wants one and
+/// gets another would never know. What is no JSON is a node's to refuse.
+pub(super) fn check_body(ctx: &RequestCtx) -> Result<(), Rejection> {
+    let is_native = ctx.node_route().may_unload();
+    let names = |found: &Found| found.node_id && found.outcome != Outcome::Broken;
+    if is_native && ctx.found.as_ref().is_some_and(names) {
+        return Err(Rejection::NodeIdInBody);
+    }
+    Ok(())
 }
 
 /// Why a node cannot get a request that is relayed.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::answer::{JSON_UTF8, Local, respond};
 use super::ctx::RequestCtx;
+use super::pin::check_body;
 use super::transfer::{end, finish_reading};
 use super::{Gateway, failure};
 use crate::fleet::Node;
@@ -22,10 +23,10 @@ use crate::store::call::Question;
 use crate::store::unload::resident;
 
 impl Gateway {
-    /// Tells unloading from work and holds each against the caller's scopes, either of which let it
+    /// Refuses a body that names a node; tells unloading from work and holds each against the caller's scopes, either of which let it
     /// come so far (`admit`).
     pub(super) async fn judge_work(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-        match unloads(session, ctx) {
+        match check_body(ctx).and_then(|()| unloads(session, ctx)) {
             Ok(unloads) => {
                 ctx.unloads = unloads;
                 Ok(())

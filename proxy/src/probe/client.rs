@@ -18,7 +18,7 @@ const LONGEST: usize = 16 << 20;
 const POOL: usize = 4096;
 
 /// Asks nodes. One for all of them: each would read the system's authorities anew.
-pub(super) struct Client {
+pub(crate) struct Client {
     connector: Connector,
 }
 

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 
 use super::Probes;
 use super::address::to_try;
-use super::client::Client;
 use crate::fleet::Node;
 use crate::fleet::health::HealthState;
 use crate::fleet::inventory::parse_list;
@@ -23,7 +22,6 @@ const IN_DOUBT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Running {
     tasks: HashMap<u64, JoinHandle<()>>,
-    client: Arc<Client>,
 }
 
 impl Running {
@@ -40,28 +38,31 @@ impl Running {
         });
         for node in enabled() {
             self.tasks.entry(node.serial()).or_insert_with(|| {
-                let node = Arc::clone(node);
-                let watch = NodeWatch {
-                    probes: Arc::clone(probes),
-                    client: Arc::clone(&self.client),
-                    node,
-                    failed: AtomicUsize::new(0),
-                };
+                let watch = NodeWatch::new(probes, node);
                 tokio::spawn(Box::pin(watch.run())) // boxed: its future is large
             });
         }
     }
 }
 
-struct NodeWatch {
-    probes: Arc<Probes>,
-    client: Arc<Client>,
+/// What is asked of one node.
+pub(super) struct NodeWatch {
+    pub(super) probes: Arc<Probes>,
     node: Arc<Node>,
     /// Probes in a row that no address answered.
     failed: AtomicUsize,
 }
 
 impl NodeWatch {
+    /// Of this node; nothing is asked yet.
+    pub(super) fn new(probes: &Arc<Probes>, node: &Arc<Node>) -> Self {
+        Self {
+            probes: Arc::clone(probes),
+            node: Arc::clone(node),
+            failed: AtomicUsize::new(0),
+        }
+    }
+
     /// Health, inventory, residency and sign-in each loop on their own, so that none waits for
     /// another.
     async fn run(self) {
@@ -78,7 +79,8 @@ impl NodeWatch {
 
     async fn keep_health(&self) {
         loop {
-            Box::pin(self.probe()).await;
+            // why it failed was told where that changed something
+            let _ = Box::pin(self.probe()).await;
             let health = &self.node.state().health;
             // a first failure is looked into at once, not after a whole interval
             let interval = self.probes.probe.interval;
@@ -94,8 +96,10 @@ impl NodeWatch {
         }
     }
 
-    async fn probe(&self) {
+    /// One probe, with all that follows from it; an error says why it failed.
+    pub(super) async fn probe(&self) -> Result<(), String> {
         let config = &self.probes.probe;
+        let _alone = self.node.state().probing.lock().await;
         let result = Box::pin(self.reach(config.timeout)).await;
         let (state, now) = (self.node.state(), Instant::now());
         if let Ok(took) = result {
@@ -122,12 +126,13 @@ impl NodeWatch {
             }
             Some(_) => {
                 let moved = state.waiting.node_is_down();
-                let cause = result.err().unwrap_or_default();
+                let cause = result.as_ref().err().map_or("", String::as_str);
                 tracing::warn!(node.name = self.node.name(), node.url = %self.node.doc().url, cause, requests.moved = moved, "node is down");
                 self.probes.tell();
             }
             None => {}
         }
+        result.map(|_| ())
     }
 
     /// Asks the node at its address and, if that fails, at the others of its name; gives how long
@@ -143,7 +148,7 @@ impl NodeWatch {
             if left.is_zero() {
                 break;
             }
-            match self.client.get(&self.node, address, "/", left).await {
+            match self.probes.client.get(&self.node, address, "/", left).await {
                 Ok(_) => {
                     self.settle_on(address);
                     self.failed.store(0, Ordering::Relaxed);
@@ -253,6 +258,7 @@ impl NodeWatch {
         };
         let patience = self.probes.inventory.timeout;
         let asked = self
+            .probes
             .client
             .post(&self.node, address, "/api/me", "{}", patience);
         // a node that is not signed in, or too old to know, says so with an error
@@ -274,7 +280,7 @@ impl NodeWatch {
         }
     }
 
-    async fn read_version(&self) {
+    pub(super) async fn read_version(&self) {
         if let Some(body) = self
             .ask("/api/version", self.probes.inventory.timeout)
             .await
@@ -286,7 +292,8 @@ impl NodeWatch {
         }
     }
 
-    async fn read_inventory(&self) -> bool {
+    /// True where it has others than before.
+    pub(super) async fn read_inventory(&self) -> bool {
         let body = self.ask("/api/tags", self.probes.inventory.timeout).await;
         match body.and_then(|body| parse_list(&body, "modified_at")) {
             Some(list) => self.node.state().set_inventory(list),
@@ -304,7 +311,12 @@ impl NodeWatch {
     /// A read whose failure changes nothing: the last answer stays in force.
     async fn ask(&self, path: &str, patience: Duration) -> Option<Vec<u8>> {
         let address = self.node.state().address()?;
-        match self.client.get(&self.node, address, path, patience).await {
+        match self
+            .probes
+            .client
+            .get(&self.node, address, path, patience)
+            .await
+        {
             Ok(body) => Some(body),
             Err(error) => {
                 tracing::warn!(node.name = self.node.name(), path, cause = %error, "node did not answer; what it said last stays in force");

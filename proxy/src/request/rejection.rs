@@ -91,6 +91,9 @@ pub(crate) enum Rejection {
     /// `x-aivonx-node` names nobody.
     #[error("node '{0}' is not in the fleet")]
     UnknownNode(String),
+    /// The body of a native route names a node. The words are those of aivonx' predecessor.
+    #[error("specifying node_id is not allowed")]
+    NodeIdInBody,
     /// The one node that could do it takes no requests: its name and why.
     #[error("node {0} is {1}")]
     NodeAway(String, &'static str),
@@ -142,7 +145,7 @@ impl Rejection {
             | Self::LateWork => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SecondModel | Self::ModelInQuery => StatusCode::BAD_REQUEST,
+            Self::SecondModel | Self::ModelInQuery | Self::NodeIdInBody => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::KeyExpired(_) | Self::KeyRevoked => StatusCode::UNAUTHORIZED,
             Self::NoScope(_)
             | Self::NoTarget(_)
@@ -180,6 +183,7 @@ impl Rejection {
             Self::BodyLimit(_) => "body_limit",
             Self::BodyTooLarge(_) | Self::StoreBodyTooLarge(_) => "body_too_large",
             Self::UnknownNode(_) => "unknown_node",
+            Self::NodeIdInBody => "node_id",
             Self::NodeAway(..) => "node_away",
             Self::NoTarget(_) => "no_target",
             Self::ControlPlaneAway => "control_plane_away",

@@ -127,12 +127,7 @@ impl Asked {
 
     /// The same pull, with progress: whoever waits for its end still has to know that it moves.
     pub(crate) fn pull_body(&self) -> Bytes {
-        let mut body = json!({ "model": self.model() });
-        if self.insecure {
-            body["insecure"] = true.into();
-        }
-        body["stream"] = true.into();
-        body.to_string().into()
+        pull_body(self.model(), self.insecure)
     }
 
     /// Takes a member in; `None` where a node answers 400 to its value.
@@ -162,6 +157,16 @@ impl Asked {
         }
         Some(())
     }
+}
+
+/// A pull with progress; `insecure`: the registry's certificate is not looked at.
+pub(super) fn pull_body(model: &str, insecure: bool) -> Bytes {
+    let mut body = json!({ "model": model });
+    if insecure {
+        body["insecure"] = true.into();
+    }
+    body["stream"] = true.into();
+    body.to_string().into()
 }
 
 /// The fields of create that map names to digests of blobs.

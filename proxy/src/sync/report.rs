@@ -3,19 +3,17 @@
 //! asking anybody during a request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use aivonx_shared::bus::Bus;
 use aivonx_shared::model_name::ModelKey;
-use aivonx_shared::report::{HealthSeen, Load, NodeLoad, NodeReport, Report};
+use aivonx_shared::report::{Load, NodeLoad, NodeReport, Report};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::bus::InForce;
-use crate::fleet::health::HealthState;
 use crate::fleet::inventory::Listed;
 use crate::fleet::{Fleet, Node, Snapshot};
 use crate::telemetry::metrics::Metrics;
@@ -37,7 +35,8 @@ pub(crate) struct Reporter {
     /// Counts the requests that it holds.
     pub(crate) active: Box<dyn Fn() -> usize + Send + Sync>,
     pub(crate) draining: Arc<AtomicBool>,
-    pub(crate) ops: SocketAddr,
+    /// Where others find its operations listener, `host:port`.
+    pub(crate) ops: String,
     /// Which process this is.
     pub(crate) instance: String,
     pub(crate) started: SystemTime,
@@ -131,7 +130,7 @@ impl Reporter {
         let seen = |node: &Arc<Node>| (node.name().to_owned(), see(node, now));
         Report {
             instance: self.instance.clone(),
-            ops: self.ops.to_string(),
+            ops: self.ops.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: since_1970(self.started),
             sent_ms: since_1970(SystemTime::now()),
@@ -203,11 +202,7 @@ fn see(node: &Node, now: Instant) -> NodeReport {
     };
     NodeReport {
         url: node.doc().url.to_string(),
-        health: match state.health.state() {
-            HealthState::Unknown => HealthSeen::Unknown,
-            HealthState::Up => HealthSeen::Up,
-            HealthState::Down => HealthSeen::Down,
-        },
+        health: state.health.state().seen(),
         breaker_open: !state.breaker.would_pass(now),
         in_flight: state.in_flight(),
         in_flight_models: models_in_flight(node),
@@ -245,7 +240,7 @@ mod tests {
             in_force: Arc::default(),
             active: Box::new(|| 0),
             draining: Arc::default(),
-            ops: ([127, 0, 0, 1], 8002).into(),
+            ops: "127.0.0.1:8002".into(),
             instance: instance.to_owned(),
             started: SystemTime::now(),
         }

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::proxy::{address, span};
-use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml};
-use crate::fleet_doc::Secret;
+use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml, token};
+use crate::fleet_doc::{Outside, Secret};
 
 /// A validated control-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct ControlConfig {
     pub redis_prefix: String,
     /// What proves that a request came through a data plane's front door.
     pub front_door_token: Option<Secret>,
+    /// What it shows data planes, at their operations listeners; without it they are asked nothing.
+    pub operations_token: Option<Secret>,
     /// The key under which secrets of nodes lie in the database, base64 or hexadecimal.
     pub secret_key: Option<Secret>,
     /// The file that holds it, made where it is absent.
@@ -35,6 +37,17 @@ pub struct ControlConfig {
     pub node_networks: Vec<IpNet>,
     /// How long logins last.
     pub logins: LoginConfig,
+    /// How many pulls go on at once.
+    pub pulls: PullConfig,
+}
+
+/// How many pulls go on at once, over all control planes on one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullConfig {
+    /// At one node.
+    pub per_node: u32,
+    /// At all nodes together: they share the way to the registry.
+    pub fleet: u32,
 }
 
 /// How long logins last.
@@ -71,7 +84,8 @@ impl ControlConfig {
     }
 
     fn from_value(value: &Value, lines: &Lines) -> Result<Self, Problems> {
-        let root = Reader::root(value);
+        let outside = Outside::new("", |name| std::env::var(name).ok());
+        let root = Reader::root(value).with_outside(Some(&outside));
         root.value("proxy"); // judged where it is read
         let at = root.section("control_plane");
         let config = read(&at);
@@ -92,11 +106,13 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         redis: secret(at, "redis"),
         redis_prefix: at.or("redis_prefix", "aivonx".to_owned()),
         front_door_token: secret(at, "front_door_token"),
+        operations_token: token::read(at, "operations_token", "operations_token_file"),
         secret_key: secret(at, "secret_key"),
         secret_key_file: at.get("secret_key_file"),
         root_password: secret(at, "root_password"),
         node_networks: networks(at, "node_networks"),
         logins: read_logins(&at.section("logins")),
+        pulls: read_pulls(&at.section("pulls")),
     }
 }
 
@@ -109,6 +125,22 @@ fn read_logins(at: &Reader<'_>) -> LoginConfig {
     };
     at.finish();
     logins
+}
+
+fn read_pulls(at: &Reader<'_>) -> PullConfig {
+    let count = |key, default| {
+        let count = at.or::<u32>(key, default);
+        if count == 0 {
+            at.complain(key, "must be at least 1");
+        }
+        count
+    };
+    let pulls = PullConfig {
+        per_node: count("per_node", 1),
+        fleet: count("fleet", 3),
+    };
+    at.finish();
+    pulls
 }
 
 fn secret(at: &Reader<'_>, key: &'static str) -> Option<Secret> {
@@ -138,6 +170,13 @@ mod tests {
                 ("control_plane.listen", Some(2)),
                 ("control_plane.pulls", Some(4))
             ]
+        );
+        let none = "control_plane: {pulls: {per_node: 0, fleet: 4}}";
+        let problems = ControlConfig::from_yaml(none, &Overrides::default()).unwrap_err();
+        assert!(
+            problems
+                .to_string()
+                .contains("pulls.per_node: must be at least 1")
         );
         let text = "control_plane: {root_password: hunter22222}";
         let config = ControlConfig::from_yaml(text, &Overrides::default()).unwrap();

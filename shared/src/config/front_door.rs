@@ -3,12 +3,8 @@
 
 use serde_yaml::Value;
 
-use super::Reader;
-use crate::fleet_doc::{NodeUrl, Secret, read_given};
-
-/// Shortest and longest token, characters: one that could be guessed would let anybody on the
-/// control plane's network say where a client is.
-const TOKEN: std::ops::RangeInclusive<usize> = 16..=512;
+use super::{Reader, token};
+use crate::fleet_doc::{NodeUrl, Secret};
 
 /// An open front door.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +32,7 @@ pub(super) fn read(proxy: &Reader<'_>) -> Option<FrontDoorConfig> {
             .map_err(|error| at.complain("to", &error.to_string()))
             .ok()
     });
-    let token = read_given(&at, "token", "token_file", is_token);
-    let token = token.and_then(|given| given.text().map(Secret::new));
+    let token = token::read(&at, "token", "token_file");
     for (key, other, what) in [
         ("to", "to", "where the control plane answers"),
         ("token", "token_file", "the text that both planes hold"),
@@ -51,16 +46,6 @@ pub(super) fn read(proxy: &Reader<'_>) -> Option<FrontDoorConfig> {
         to: to?,
         token: token?,
     })
-}
-
-fn is_token(text: &str) -> Result<(), String> {
-    if TOKEN.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(());
-    }
-    let (least, most) = (TOKEN.start(), TOKEN.end());
-    Err(format!(
-        "must be {least} to {most} letters, digits and signs, no spaces"
-    ))
 }
 
 #[cfg(test)]

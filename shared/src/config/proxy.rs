@@ -10,8 +10,8 @@ use serde_yaml::Value;
 
 use super::units::{Size, Span};
 use super::{
-    EdgeConfig, FrontDoorConfig, Lines, Overrides, Problems, Reader, edge, front_door, networks,
-    parse_yaml,
+    EdgeConfig, FrontDoorConfig, Lines, OperationsConfig, Overrides, Problems, Reader, edge,
+    front_door, networks, operations, parse_yaml,
 };
 use crate::bus::redis::RedisBus;
 use crate::fleet_doc::{Outside, Secret};
@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Where the control plane's paths are relayed to; `None` keeps the front door closed.
     pub front_door: Option<FrontDoorConfig>,
+    /// What the operations listener does for a control plane.
+    pub operations: OperationsConfig,
     /// The fleet document; `None` where the command line must name it.
     pub fleet: Option<PathBuf>,
     /// The road to a control plane, which publishes the fleet document.
@@ -75,7 +77,7 @@ pub struct BusConfig {
 pub struct ListenConfig {
     /// Ollama's API and `/v1`.
     pub proxy: SocketAddr,
-    /// `/metrics`, `/healthz`, `/readyz`.
+    /// `/metrics`, `/healthz`, `/readyz`, and what a control plane asks for.
     pub ops: SocketAddr,
 }
 
@@ -189,6 +191,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         edge: edge::read(proxy),
         trusted_proxies: networks(proxy, "trusted_proxies"),
         front_door: front_door::read(proxy),
+        operations: operations::read(proxy),
         fleet: proxy.get("fleet"),
         bus: read_bus(proxy),
         hosts_file: proxy.get("hosts_file"),

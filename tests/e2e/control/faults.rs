@@ -9,14 +9,14 @@ use super::house;
 use crate::support::{Kind, Stack, chat, get, post, until};
 
 /// Requests one after another until it is stopped; gives how many there were, all of them answered.
-struct Traffic {
+pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Traffic {
-    fn start(stack: &Stack) -> Self {
+    pub(super) fn start(stack: &Stack) -> Self {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
         let (addr, stopped, count) = (stack.aivonx.addr, Arc::clone(&stop), Arc::clone(&done));
         let task = tokio::spawn(async move {
@@ -30,7 +30,7 @@ impl Traffic {
     }
 
     /// Waits until some more requests were answered.
-    async fn flows(&self) {
+    pub(super) async fn flows(&self) {
         let before = self.done.load(Ordering::Relaxed);
         until("requests flow", || async {
             self.done.load(Ordering::Relaxed) > before + 5
@@ -38,7 +38,7 @@ impl Traffic {
         .await;
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.flows().await;
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();

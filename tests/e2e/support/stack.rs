@@ -14,6 +14,8 @@ use super::{Aivonx, Client, Response, Setup};
 const ROOT: &str = "correct horse battery";
 /// What both planes hold.
 const DOOR: &str = "the-token-that-both-planes-hold";
+/// By which the control plane asks data planes.
+const OPERATIONS: &str = "another-token-that-both-hold";
 
 /// How the planes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) struct Stack {
 /// What runs beside the data plane.
 pub(crate) struct Apart {
     control: Option<Child>,
+    /// Where it listens.
+    at: String,
     environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
@@ -130,6 +134,10 @@ impl Apart {
         let environment = [
             ("AIVONX_CONTROL_PLANE__DATABASE", database),
             ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
+            (
+                "AIVONX_CONTROL_PLANE__OPERATIONS_TOKEN",
+                OPERATIONS.to_owned(),
+            ),
             ("AIVONX_SECRET_KEY", "07".repeat(32)),
             ("REDIS_URL", redis.url()),
             ("ROOT_PASSWORD", ROOT.to_owned()),
@@ -139,6 +147,7 @@ impl Apart {
             .to_vec();
         let mut apart = Self {
             control: None,
+            at: String::new(),
             environment,
             postgres,
             redis,
@@ -148,7 +157,8 @@ impl Apart {
         let setup = Setup::bus(&apart.redis.url(), &apart.folder.path().join("plane"))
             .env("AIVONX_SECRET_KEY", &"07".repeat(32))
             .set("FRONT_DOOR__TO", &format!("http://{control}"))
-            .set("FRONT_DOOR__TOKEN", DOOR);
+            .set("FRONT_DOOR__TOKEN", DOOR)
+            .set("OPERATIONS_TOKEN", OPERATIONS);
         (setup, apart)
     }
 
@@ -168,7 +178,17 @@ impl Apart {
         let listening: Value =
             serde_json::from_str(&line).expect("the control plane did not start");
         self.control = Some(child);
-        listening["control"].as_str().unwrap().to_owned()
+        listening["control"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.at);
+        self.at.clone()
+    }
+
+    /// Starts one where the last one was.
+    pub(crate) fn restart_control(&mut self) {
+        let at = self.at.clone();
+        self.start_control(&at);
     }
 
     /// Kills the control plane, as a machine that loses its power does.

@@ -82,6 +82,12 @@ fn filtered(filter: &AuditFilter) -> audit::BoxedQuery<'static, Backend> {
     if let Some(to) = filter.to {
         query = query.filter(dsl::at.lt(to.naive()));
     }
+    if !filter.kinds.is_empty() {
+        query = query.filter(dsl::kind.eq_any(filter.kinds.clone()));
+    }
+    if let Some(id) = filter.after_id {
+        query = query.filter(dsl::id.gt(id));
+    }
     if let Some(id) = filter.before_id {
         query = query.filter(dsl::id.lt(id));
     }

@@ -1,12 +1,15 @@
 //! Jobs.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{Backend, Conn, audit, revision};
+use crate::domain::turns::{self, Contender, PullLimits};
 use crate::store::StoreError;
 use crate::store::change::{Change, Entry};
-use crate::store::job::{Job, JobFilter, JobState, JobUpdate, NewJob};
+use crate::store::job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Outlook};
 use crate::store::page::{Page, Rows};
 use crate::store::schema::jobs::{self, dsl};
 use crate::store::value::{Time, json};
@@ -16,6 +19,7 @@ pub(in crate::store) async fn create(
     change: Change,
     new: NewJob,
 ) -> Result<Job, StoreError> {
+    revision::lock(conn).await?; // ids of audit rows that are followed appear in their order
     let job: Job = diesel::insert_into(jobs::table)
         .values((
             dsl::kind.eq(new.kind),
@@ -73,25 +77,43 @@ fn filtered(filter: &JobFilter) -> jobs::BoxedQuery<'static, Backend> {
     query
 }
 
+/// Jobs of a kind that may be claimed: those left by their worker, and unless `left`, those that wait.
+fn claimable(kind: String, now: Time, left: bool) -> jobs::BoxedQuery<'static, Backend> {
+    let is_left = dsl::state
+        .eq(JobState::Running.as_str())
+        .and(dsl::lease_until.le(now.naive()))
+        .assume_not_null();
+    let of_kind = jobs::table
+        .into_boxed::<Backend>()
+        .filter(dsl::kind.eq(kind));
+    if left {
+        of_kind.filter(is_left)
+    } else {
+        of_kind.filter(dsl::state.eq(JobState::Queued.as_str()).or(is_left))
+    }
+}
+
+pub(in crate::store) async fn is_claimable(
+    conn: &mut Conn,
+    kind: String,
+    now: Time,
+    left: bool,
+) -> Result<bool, StoreError> {
+    let one = claimable(kind, now, left).select(dsl::id).limit(1);
+    Ok(one.first::<i64>(conn).await.optional()?.is_some())
+}
+
 pub(in crate::store) async fn claim(
     conn: &mut Conn,
     kind: String,
     worker: String,
     now: Time,
     lease_until: Time,
+    left: bool,
 ) -> Result<Option<Job>, StoreError> {
     revision::lock(conn).await?; // of two who claim at once, each gets another job
-    let is_left = dsl::state
-        .eq(JobState::Running.as_str())
-        .and(dsl::lease_until.le(now.naive()));
-    let next: Option<i64> = jobs::table
-        .filter(dsl::kind.eq(kind))
-        .filter(
-            dsl::state
-                .eq(JobState::Queued.as_str())
-                .or(is_left.assume_not_null()),
-        )
-        .order(dsl::id)
+    let next: Option<i64> = claimable(kind, now, left)
+        .order((dsl::state.desc(), dsl::id)) // `running` before `queued`
         .select(dsl::id)
         .first(conn)
         .await
@@ -147,6 +169,91 @@ pub(in crate::store) async fn update(
             current: get(conn, id).await?.version,
         }),
     }
+}
+
+/// Jobs that somebody works on, or did until a moment ago: what they began may go on.
+async fn running(conn: &mut Conn, kind: &str) -> Result<Vec<Job>, StoreError> {
+    let rows = jobs::table
+        .filter(dsl::kind.eq(kind.to_owned()))
+        .filter(dsl::state.eq(JobState::Running.as_str()))
+        .order(dsl::id)
+        .select(Job::as_select());
+    Ok(rows.load(conn).await?)
+}
+
+/// Where a job may begin now.
+async fn turns_of(conn: &mut Conn, job: &Job, limits: PullLimits) -> Result<Vec<i64>, StoreError> {
+    let others = running(conn, &job.kind).await?;
+    let others = others.iter().filter(|other| other.id != job.id);
+    let others: Vec<_> = others.map(contender).collect();
+    Ok(turns::granted(&contender(job), &others, limits))
+}
+
+fn contender(job: &Job) -> Contender {
+    let with = |status: &str| {
+        let nodes = job.node_ids.iter().copied();
+        let has = |id: &i64| match job.progress.get(id) {
+            Some(progress) => progress.status == status,
+            None => status == NodeProgress::WAITING,
+        };
+        nodes.filter(has).collect::<Vec<_>>()
+    };
+    Contender {
+        running: with(NodeProgress::RUNNING),
+        // who shall stop begins nowhere
+        waiting: if job.cancel_requested {
+            Vec::new()
+        } else {
+            with(NodeProgress::WAITING)
+        },
+    }
+}
+
+pub(in crate::store) async fn outlook(
+    conn: &mut Conn,
+    id: i64,
+    limits: PullLimits,
+) -> Result<Outlook, StoreError> {
+    let job = get(conn, id).await?;
+    Ok(Outlook {
+        cancel_requested: job.cancel_requested,
+        turns: turns_of(conn, &job, limits).await?,
+    })
+}
+
+pub(in crate::store) async fn begin(
+    conn: &mut Conn,
+    id: i64,
+    worker: String,
+    now: Time,
+    limits: PullLimits,
+    progress: BTreeMap<i64, NodeProgress>,
+) -> Result<(Job, Vec<i64>), StoreError> {
+    revision::lock(conn).await?; // of two who begin at once, the second sees the first
+    let known = JobUpdate {
+        progress: Some(progress.clone()),
+        ..JobUpdate::default()
+    };
+    let job = update(conn, id, worker.clone(), now, known).await?;
+    let begun = turns_of(conn, &job, limits).await?;
+    if begun.is_empty() {
+        return Ok((job, begun));
+    }
+    let mut progress = progress;
+    for node in &begun {
+        let running = NodeProgress::of(NodeProgress::RUNNING, "");
+        progress.insert(*node, running);
+    }
+    let with_begun = JobUpdate {
+        progress: Some(progress),
+        ..JobUpdate::default()
+    };
+    Ok((update(conn, id, worker, now, with_begun).await?, begun))
+}
+
+pub(in crate::store) async fn trim(conn: &mut Conn, before: Time) -> Result<usize, StoreError> {
+    let old = jobs::table.filter(dsl::finished_at.lt(before.naive()));
+    Ok(diesel::delete(old).execute(conn).await?)
 }
 
 pub(in crate::store) async fn cancel(

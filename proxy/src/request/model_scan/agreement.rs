@@ -71,6 +71,7 @@ fn expected(fields: Fields) -> Found {
         name: field(fields.name),
         stream: fields.stream,
         include_usage: fields.include_usage,
+        node_id: fields.node_id,
         given: Given {
             model: fields.given[0],
             keep_alive: fields.given[1],

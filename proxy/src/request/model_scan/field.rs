@@ -73,6 +73,8 @@ pub struct Found {
     pub stream: Option<bool>,
     /// `stream_options.include_usage` of the `/v1` routes, likewise.
     pub include_usage: Option<bool>,
+    /// Whether `node_id` has a value other than `null`; the last one counts. No route of Ollama's reads it.
+    pub node_id: bool,
     /// How often some keys of the root were there: whether there is something to look for.
     pub given: Given,
     /// Where the value of a form's `model` stands in the body. Of JSON `request/members` says it.
@@ -104,6 +106,7 @@ impl Found {
             name: Field::Absent,
             stream: None,
             include_usage: None,
+            node_id: false,
             given: Given::default(),
             model_at: None,
             end: None,

@@ -57,7 +57,7 @@ enum Word {
 }
 
 /// Keys of the root that are told apart.
-const ROOT_KEYS: [&str; 9] = [
+const ROOT_KEYS: [&str; 10] = [
     "model",
     "name",
     "stream",
@@ -67,6 +67,7 @@ const ROOT_KEYS: [&str; 9] = [
     "prompt",
     "messages",
     "input",
+    "node_id",
 ];
 
 /// The field that the value under way belongs to.
@@ -78,6 +79,7 @@ enum Target {
     Stream,
     Options,
     IncludeUsage,
+    NodeId,
 }
 
 /// What the string under way is kept for.
@@ -196,6 +198,9 @@ impl JsonScan {
                 b'n' => Root::Null,
                 _ => Root::Other,
             };
+        }
+        if target == Target::NodeId {
+            self.found.node_id = byte != b'n'; // of a broken value nobody asks
         }
         match byte {
             b'"' => return self.begin_text(target),
@@ -336,6 +341,7 @@ impl JsonScan {
             Some(4) => (&mut given.keep_alive, Target::None),
             Some(5) => (&mut given.tools, Target::None),
             Some(6..=8) => (&mut given.work, Target::None),
+            Some(9) => return Target::NodeId,
             _ => return Target::None,
         };
         *count = count.saturating_add(1);

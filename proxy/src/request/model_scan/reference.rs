@@ -28,6 +28,8 @@ pub(super) struct Fields {
     pub(super) stream: Option<bool>,
     /// `stream_options.include_usage`.
     pub(super) include_usage: Option<bool>,
+    /// Whether the last `node_id` was not `null`.
+    pub(super) node_id: bool,
     /// How often `model`, `keep_alive`, `tools` and the three names of work were there.
     pub(super) given: [u32; 4],
 }
@@ -59,6 +61,7 @@ pub(super) fn decode(document: &[u8]) -> Verdict {
         name: Text::Unset,
         stream: None,
         include_usage: None,
+        node_id: false,
         given: [0; 4],
     };
     match value {
@@ -100,6 +103,7 @@ impl Fields {
             ("model", value) => self.model.set(value),
             ("name", value) => self.name.set(value),
             ("stream", Json::Bool(on)) => self.stream = Some(*on),
+            ("node_id", value) => self.node_id = !matches!(value, Json::Null),
             ("stream_options", Json::Null) => self.include_usage = None,
             ("stream_options", Json::Object(members)) => {
                 for (key, value) in members {

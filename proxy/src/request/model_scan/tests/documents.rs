@@ -76,6 +76,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
         "messages",
         "keep_alive",
         "tools",
+        "node_id",
     ]);
     prop_oneof![
         3 => (ours, vec(0_u8..6, 14)).prop_map(|(key, ways)| quoted(&odd_spelling(key, &ways))),

@@ -115,6 +115,29 @@ fn keys_that_may_ask_for_more_are_counted() {
 }
 
 #[test]
+fn a_node_that_is_named_is_noticed_unless_it_is_null_in_the_end() {
+    for document in [
+        r#"{"node_id":1}"#,
+        r#"{"node_id":"1"}"#,
+        r#"{"node_id":[null]}"#,
+        r#"{"Node_\u0069d":false}"#,
+        r#"{"node_id":null,"node_id":{}}"#,
+    ] {
+        assert!(of(document).node_id, "{document}");
+    }
+    for document in [
+        "{}",
+        r#"{"node_id":null}"#,
+        r#"{"node_id":7,"node_id":null}"#,
+        r#"{"options":{"node_id":7},"x":[{"node_id":7}],"node":1}"#,
+        r#"[{"node_id":7}]"#,
+        r#"{"prompt":"node_id"}"#,
+    ] {
+        assert!(!of(document).node_id, "{document}");
+    }
+}
+
+#[test]
 fn what_follows_the_first_value_is_ignored() {
     let found = of(r#" {"model":"a"} {"model":"b"}"#);
     assert_eq!((found.model, found.end), (text("a"), Some(14)));

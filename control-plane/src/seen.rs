@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aivonx_shared::bus::Bus;
 use aivonx_shared::report::{HealthSeen, NodeReport, Report};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -42,24 +43,24 @@ pub(crate) struct NodeSeen {
 }
 
 /// A data plane.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Plane {
     /// Which process.
-    instance: String,
+    pub(crate) instance: String,
     version: String,
     /// Where its operations listener is.
     ops: String,
     /// The revision in force, `epoch.number`.
-    applied: Option<String>,
+    pub(crate) applied: Option<String>,
     /// Whether it refused the newest document.
-    refused: bool,
-    draining: bool,
+    pub(crate) refused: bool,
+    pub(crate) draining: bool,
     /// Requests that it holds.
     active: u32,
     /// How long ago it reported, milliseconds.
     age_ms: u64,
     /// Whether it fell silent.
-    stale: bool,
+    pub(crate) stale: bool,
 }
 
 /// All reports.
@@ -68,25 +69,26 @@ pub(crate) struct Seen(Vec<Report>);
 impl Seen {
     /// Asks the bus; without an answer nothing is seen.
     pub(crate) async fn of(app: &App) -> Self {
-        let asked = tokio::time::timeout(PATIENCE, app.bus.reports()).await;
+        Self::over(&*app.bus).await
+    }
+
+    /// The same of a bus alone.
+    pub(crate) async fn over(bus: &dyn Bus) -> Self {
+        let asked = tokio::time::timeout(PATIENCE, bus.reports()).await;
         Self(asked.ok().and_then(Result::ok).unwrap_or_default())
     }
 
-    fn live(&self) -> impl Iterator<Item = &Report> {
+    /// The reports of data planes that are not silent.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Report> {
         self.0.iter().filter(|report| report.age < STALE)
     }
 
     /// One node, by its name in the fleet document. An entry that discovers stands for several (`is_many`):
     /// their names begin with its own.
     pub(crate) fn node(&self, slug: &str, is_many: bool) -> NodeSeen {
-        let is_meant = |name: &str| match name.strip_prefix(slug) {
-            Some("") => true,
-            Some(rest) => is_many && rest.starts_with('-'),
-            None => false,
-        };
         let seen = self.live().flat_map(|report| &report.nodes);
         let seen: Vec<&NodeReport> = seen
-            .filter(|(name, _)| is_meant(name))
+            .filter(|(name, _)| is_meant(name, slug, is_many))
             .map(|(_, node)| node)
             .collect();
         NodeSeen {
@@ -107,6 +109,26 @@ impl Seen {
                 .collect(),
             version: seen.iter().find_map(|node| node.version.clone()),
         }
+    }
+
+    /// The names of the nodes that an entry stands for, as far as they are known.
+    pub(crate) fn names(&self, slug: &str, is_many: bool) -> BTreeSet<String> {
+        let names = self.live().flat_map(|report| report.nodes.keys());
+        names
+            .filter(|name| is_meant(name, slug, is_many))
+            .cloned()
+            .collect()
+    }
+
+    /// The health of each node, by name.
+    pub(crate) fn healths(&self) -> BTreeMap<String, Health> {
+        let mut seen: BTreeMap<&str, Vec<&NodeReport>> = BTreeMap::new();
+        for (name, node) in self.live().flat_map(|report| &report.nodes) {
+            seen.entry(name).or_default().push(node);
+        }
+        seen.into_iter()
+            .map(|(name, nodes)| (name.to_owned(), health(&nodes)))
+            .collect()
     }
 
     /// The data planes, silent ones too.
@@ -145,6 +167,15 @@ impl Seen {
             }
         }
         models
+    }
+}
+
+/// Whether a node of this name belongs to an entry.
+fn is_meant(name: &str, slug: &str, is_many: bool) -> bool {
+    match name.strip_prefix(slug) {
+        Some("") => true,
+        Some(rest) => is_many && rest.starts_with('-'),
+        None => false,
     }
 }
 
@@ -193,5 +224,7 @@ mod tests {
         let stale: Vec<_> = seen.planes().iter().map(|plane| plane.stale).collect();
         assert_eq!(stale, [false, false, true]);
         assert_eq!(seen.models()["tiny:latest"].0.len(), 1);
+        assert_eq!(seen.healths()["a"], Health::Partly);
+        assert_eq!(seen.names("a", false).len(), 1);
     }
 }
