@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::args::ClientCommand;
+
 /// One address in front of a fleet of Ollama servers.
 #[derive(Debug, Parser)]
 #[command(name = "aivonx", version, about)]
@@ -23,7 +25,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Checks the configuration and the fleet file, and says everything that is wrong with them.
     CheckConfig(CheckArgs),
-    /// Asks a running proxy whether it is ready; for containers.
+    /// Asks a running proxy or control plane whether it is ready; for containers.
     Healthcheck(HealthcheckArgs),
     /// Both planes in one process, with a database of its own.
     Serve(ServeArgs),
@@ -31,6 +33,13 @@ pub(crate) enum Command {
     ControlPlane(ControlPlaneArgs),
     /// Brings the control plane's database up to date, and starts nothing.
     Migrate(MigrateArgs),
+    /// Writes a script that completes this command line in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Where the configuration comes from.
@@ -89,6 +98,9 @@ pub(crate) struct ControlPlaneArgs {
     /// Where the API listens; overrides `control_plane.listen`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Where operators connect (`/metrics`, `/readyz`); overrides `control_plane.ops_listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops_listen: Option<SocketAddr>,
 }
 
 /// `aivonx migrate`.
@@ -119,7 +131,10 @@ pub(crate) struct DemoArgs {
 /// `aivonx healthcheck`.
 #[derive(Debug, Args)]
 pub(crate) struct HealthcheckArgs {
-    /// The proxy's operations listener.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8002")]
-    pub(crate) ops: SocketAddr,
+    /// The operations listener; 127.0.0.1:8002, or 127.0.0.1:8003 with --control-plane.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops: Option<SocketAddr>,
+    /// Asks a control plane.
+    #[arg(long)]
+    pub(crate) control_plane: bool,
 }

@@ -9,6 +9,8 @@
 //! store         the truth, in Postgres or SQLite; every change is one transaction
 //! publish       the truth onto the bus, for the data planes
 //! docs          the API's documentation, made from the handlers
+//! ops           the operations listener: metrics and probes
+//! telemetry     what is counted
 //! ```
 
 mod api;
@@ -16,9 +18,12 @@ mod app;
 pub mod auth;
 mod docs;
 pub mod domain;
+mod ops;
 mod problem;
 mod publish;
 mod routes;
 pub mod store;
+pub mod telemetry;
 
-pub use app::{Bound, Options, StartError};
+pub use app::{Bound, Options, Progress, StartError};
+pub use ops::Operations;

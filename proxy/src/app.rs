@@ -31,7 +31,7 @@ use crate::edge::{
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
 use crate::names::Names;
-use crate::ops::Ops;
+use crate::ops::{MoreMetrics, Ops};
 use crate::probe::Probes;
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
@@ -142,6 +142,7 @@ pub struct Bound {
     listeners: Listeners,
     inherited: Option<Inheritance>,
     certificate: Option<Arc<Certificate>>,
+    more: Option<MoreMetrics>,
 }
 
 impl Bound {
@@ -177,7 +178,15 @@ impl Bound {
             fleet,
             inherited,
             certificate: certificate.map(Arc::new),
+            more: None,
         })
+    }
+
+    /// Shows the metrics of somebody else in this process behind its own.
+    #[must_use]
+    pub fn showing(mut self, more: MoreMetrics) -> Self {
+        self.more = Some(more);
+        self
     }
 
     /// Where clients and operators connect.
@@ -203,7 +212,7 @@ impl Bound {
         let sockets = [Some((addresses.proxy, proxy)), addresses.tls.zip(tls)];
         let sockets = sockets.into_iter().flatten().collect();
         server.add_service(serve("proxy", clients, None, sockets, &open));
-        let operators = HttpServer::new_app(parts.ops());
+        let operators = HttpServer::new_app(parts.ops(self.more));
         let sockets = vec![(addresses.ops, ops)];
         server.add_service(serve("ops", operators, Some(1), sockets, &open));
         let background = Background {
@@ -410,13 +419,14 @@ impl Parts {
         }
     }
 
-    fn ops(&self) -> Ops {
+    fn ops(&self, more: Option<MoreMetrics>) -> Ops {
         Ops {
             fleet: Arc::clone(&self.fleet),
             metrics: Arc::clone(&self.metrics),
             limits: Arc::clone(&self.limits),
             first_round: Arc::clone(&self.first_round),
             draining: Arc::clone(&self.draining),
+            more,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The operations listener: `/metrics`, `/healthz`, `/readyz`. It stands apart from the clients'
 //! listener, because metrics tell what clients should not know (design.md D8).
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +14,9 @@ use crate::fleet::Fleet;
 use crate::request::body::BodyLimits;
 use crate::telemetry::metrics::Metrics;
 
+/// Metrics of somebody else in this process, as text; no name may be one of ours.
+pub type MoreMetrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
 /// Answers operators and their probes.
 pub(crate) struct Ops {
     pub(crate) fleet: Arc<Fleet>,
@@ -21,6 +26,8 @@ pub(crate) struct Ops {
     pub(crate) first_round: Arc<std::sync::atomic::AtomicBool>,
     /// Whether the process is on its way out.
     pub(crate) draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Shown behind our own metrics.
+    pub(crate) more: Option<MoreMetrics>,
 }
 
 #[async_trait]
@@ -31,7 +38,7 @@ impl ServeHttp for Ops {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET here\n");
         }
         match head.uri.path() {
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics().await,
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             _ => text(
@@ -43,13 +50,18 @@ impl ServeHttp for Ops {
 }
 
 impl Ops {
-    fn metrics(&self) -> Response<Vec<u8>> {
+    async fn metrics(&self) -> Response<Vec<u8>> {
         match self.metrics.render(&self.fleet, self.limits.budget.used()) {
-            Ok(body) => answer(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                body.into_bytes(),
-            ),
+            Ok(mut body) => {
+                if let Some(more) = &self.more {
+                    body.push_str(&more().await);
+                }
+                answer(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    body.into_bytes(),
+                )
+            }
             Err(error) => {
                 tracing::error!(%error, "metrics could not be written");
                 text(

@@ -3,9 +3,11 @@
 
 mod acceptance;
 mod accounts;
+mod command_line;
 mod faults;
 mod input;
 mod keys;
+mod operations;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use aivonx_test_servers::{Postgres, Redis};
@@ -35,7 +36,9 @@ pub(crate) struct Stack {
 /// What runs beside the data plane.
 pub(crate) struct Apart {
     control: Option<Child>,
-    environment: Vec<(String, String)>,
+    /// Where the control plane's operations listener is.
+    pub(crate) control_ops: SocketAddr,
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
     /// Where the data plane keeps its last good fleet.
@@ -139,6 +142,7 @@ impl Apart {
             .to_vec();
         let mut apart = Self {
             control: None,
+            control_ops: ([127, 0, 0, 1], 0).into(),
             environment,
             postgres,
             redis,
@@ -156,6 +160,7 @@ impl Apart {
     pub(crate) fn start_control(&mut self, listen: &str) -> String {
         let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
             .args(["control-plane", "--listen", listen])
+            .args(["--ops-listen", "127.0.0.1:0"])
             .envs(self.environment.iter().cloned())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -168,6 +173,7 @@ impl Apart {
         let listening: Value =
             serde_json::from_str(&line).expect("the control plane did not start");
         self.control = Some(child);
+        self.control_ops = listening["ops"].as_str().unwrap().parse().unwrap();
         listening["control"].as_str().unwrap().to_owned()
     }
 
