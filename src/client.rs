@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use api::Api;
 use args::{ClientCommand, ServerArgs};
-use failure::{Done, Failure};
+use failure::Failure;
 
 /// Does what the command line says.
 pub(crate) fn run(command: &ClientCommand) -> ExitCode {

@@ -1,6 +1,7 @@
 //! The REST API over HTTP: one connection, no redirects, no proxy of the environment's, for the token is sent to
 //! the server that was named and to nobody else.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,6 +210,12 @@ impl Api {
     }
 }
 
+/// The row whose id a text is.
+pub(super) fn by_id<'a>(rows: &'a [Value], text: &str) -> Option<&'a Value> {
+    let id: i64 = text.parse().ok()?;
+    rows.iter().find(|row| row["id"] == id)
+}
+
 /// A text within a path or a query, escaped.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
@@ -216,7 +223,7 @@ pub(super) fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
         }
     }
     out

@@ -97,7 +97,7 @@ pub(crate) enum NodeCommand {
     Add {
         /// What it shall be called.
         name: String,
-        /// Where its Ollama listens, as http://10.0.0.1:11434.
+        /// Where its Ollama listens, as `http://10.0.0.1:11434`.
         url: String,
         #[command(flatten)]
         fields: Box<NodeFields>,
@@ -134,7 +134,7 @@ pub(crate) struct NodeFields {
     /// Share of the work, 1 to 1000.
     #[arg(long, value_name = "N")]
     pub(crate) weight: Option<u32>,
-    /// Concurrent requests of one model: its OLLAMA_NUM_PARALLEL.
+    /// Concurrent requests of one model: its `OLLAMA_NUM_PARALLEL`.
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<u32>,
     /// A label; `KEY-` takes one away. May come several times.

@@ -61,7 +61,7 @@ mod tests {
             "nodes": {
                 "added": [{"name": "gpu-3", "fields": {"url": {"before": null, "after": "http://h:1"}}}],
                 "changed": [{"name": "gpu-1", "fields": {
-                    "weight": {"before": 1, "after": 3}, "labels.zone": {"before": "a", "after": null},
+                    "labels.zone": {"before": "a", "after": null}, "weight": {"before": 1, "after": 3},
                 }}],
                 "removed": [{"name": "gpu-2\n", "fields": {"url": {"before": "http://h:2", "after": null}}}],
             },

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, escaped};
+use super::api::{Api, by_id, escaped};
 use super::args::{KeyArgs, KeyCommand, KeyFields, Removal, parse_span};
 use super::connect;
 use super::failure::{Done, Failure};
@@ -114,8 +114,7 @@ fn find(api: &Api, name: &str) -> Result<Value, Failure> {
         return Ok(key.clone());
     }
     let all = api.list(KEYS)?;
-    let by_id = all.iter().find(|key| key["id"].to_string() == name);
-    by_id
+    by_id(&all, name)
         .cloned()
         .ok_or_else(|| Failure::missing("key", name, "aivonx key list"))
 }

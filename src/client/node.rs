@@ -5,7 +5,7 @@ mod draft;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, escaped};
+use super::api::{Api, by_id, escaped};
 use super::args::{Named, NodeArgs, NodeCommand, NodeFields, Removal};
 use super::connect;
 use super::failure::{Done, Failure};
@@ -150,7 +150,7 @@ fn find(api: &Api, name: &str) -> Result<Value, Failure> {
     // a slug need not be part of its name, and an id never is
     let all = api.list(NODES)?;
     let by_slug = all.iter().find(|node| node["slug"] == name);
-    let found = by_slug.or_else(|| all.iter().find(|node| node["id"].to_string() == name));
+    let found = by_slug.or_else(|| by_id(&all, name));
     found
         .cloned()
         .ok_or_else(|| Failure::missing("node", name, "aivonx node list"))

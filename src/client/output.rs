@@ -159,7 +159,7 @@ mod tests {
     fn cells_are_short_and_never_empty() {
         let object = json!({
             "at": "2026-11-25T05:00:00.123456Z", "none": null, "empty": "", "yes": true,
-            "labels": {"zone": "a", "x": "y"}, "headers": {"x-team": null}, "nothing": {},
+            "labels": {"x": "y", "zone": "a"}, "headers": {"x-team": null}, "nothing": {},
         });
         assert_eq!(instant(&object, "at"), "2026-11-25T05:00:00Z");
         assert_eq!(instant(&object, "none"), "-");

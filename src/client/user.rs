@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, escaped};
+use super::api::{Api, by_id, escaped};
 use super::args::{Removal, UserArgs, UserCommand, UserFields};
 use super::connect;
 use super::failure::{Done, Failure};
@@ -119,8 +119,7 @@ fn find(api: &Api, name: &str) -> Result<Value, Failure> {
         return Ok(user.clone());
     }
     let all = api.list(USERS)?;
-    let by_id = all.iter().find(|user| user["id"].to_string() == name);
-    by_id
+    by_id(&all, name)
         .cloned()
         .ok_or_else(|| Failure::missing("user", name, "aivonx user list"))
 }
