@@ -138,3 +138,84 @@ pub(crate) struct HealthcheckArgs {
     #[arg(long)]
     pub(crate) control_plane: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::client::args::{KeyCommand, NodeCommand};
+
+    fn parsed(arguments: &[&str]) -> Result<ClientCommand, clap::Error> {
+        let line = ["aivonx"].iter().chain(arguments);
+        match Cli::try_parse_from(line)?.command {
+            Some(Command::Client(command)) => Ok(command),
+            other => panic!("{other:?} is no command over the API"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_server_may_be_named_anywhere_behind_the_resource() {
+        for line in [
+            ["node", "--server", "http://h", "show", "a", "--json"],
+            ["node", "show", "a", "--json", "--server", "http://h"],
+        ] {
+            let Ok(ClientCommand::Node(args)) = parsed(&line) else {
+                panic!("{line:?}");
+            };
+            assert_eq!(args.shared.server.server, "http://h");
+            assert!(args.shared.json);
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_and_an_empty_one_is_told_from_none() {
+        let line = ["node", "set", "a", "--include", "x,y", "--exclude", ""];
+        let Ok(ClientCommand::Node(args)) = parsed(&line) else {
+            panic!("{line:?}");
+        };
+        let NodeCommand::Set { fields, .. } = args.command else {
+            panic!("{line:?}");
+        };
+        let none = vec![String::new()];
+        assert_eq!(fields.include, Some(vec!["x".to_owned(), "y".to_owned()]));
+        assert_eq!(fields.exclude, Some(none));
+        assert_eq!(fields.insecure_tls, None);
+        let line = ["key", "create", "ci", "--scope", "infer,manage"];
+        let Ok(ClientCommand::Key(args)) = parsed(&line) else {
+            panic!("{line:?}");
+        };
+        let KeyCommand::Create { fields, .. } = args.command else {
+            panic!("{line:?}");
+        };
+        assert_eq!(fields.scope.map(|scopes| scopes.len()), Some(2));
+        assert_eq!(fields.models, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_before_anybody_is_asked() {
+        for line in [
+            &["node", "remove"][..],
+            &["node", "add", "a", "u", "--discover", "srv"],
+            &[
+                "node",
+                "set",
+                "a",
+                "--no-bearer-token",
+                "--bearer-token-file",
+                "f",
+            ],
+            &["user", "set", "a", "--role", "root"],
+            &["config", "set", "colour", "red"],
+            &["login", "--for", "0s"],
+            &["login", "--password", "p"],
+        ] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
+}

@@ -148,9 +148,9 @@ mod tests {
         ];
         assert_eq!(
             table(&rows, &COLUMNS),
-            "ID  NAME           MODELS\n\
-             1   gpu-1          -\n\
-             12  日本           a,b\n\
+            "ID  NAME          MODELS\n\
+             1   gpu-1         -\n\
+             12  日本          a,b\n\
              3   ?[31mred?ink  -\n"
         );
     }

@@ -215,3 +215,37 @@ impl From<Invalid> for StoreError {
         Self::Invalid(invalid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: DatabaseErrorKind, words: &str) -> StoreError {
+        let error = Error::DatabaseError(kind, Box::new(words.to_owned()));
+        ConnectionError::CouldntSetupConfiguration(error).into()
+    }
+
+    #[test]
+    fn a_server_that_lets_nobody_in_now_is_told_from_one_that_never_will() {
+        use DatabaseErrorKind::{UnableToSendCommand, Unknown};
+        for (kind, words) in [
+            (UnableToSendCommand, "error connecting to server"),
+            (UnableToSendCommand, "connection closed"),
+            (Unknown, "the database system is starting up"),
+            (Unknown, "sorry, too many clients already"),
+        ] {
+            assert_eq!(of(kind, words), StoreError::Unavailable, "{words}");
+        }
+        for (kind, words) in [
+            (
+                Unknown,
+                "password authentication failed for user \"aivonx\"",
+            ),
+            (Unknown, "database \"aivonx\" does not exist"),
+            // the URL holds no password, and the server wants one
+            (UnableToSendCommand, "invalid configuration"),
+        ] {
+            assert_eq!(of(kind, words), StoreError::Refused(words.to_owned()));
+        }
+    }
+}

@@ -184,4 +184,7 @@ async fn jobs_are_listed_newest_first(world: World) {
         ..all()
     };
     assert_eq!(list(of_b).await, (1, "b".to_owned()));
+    let mut counts = db.job_counts().await.unwrap();
+    counts.sort_by_key(|(state, _)| state.as_str());
+    assert_eq!(counts, [(JobState::Queued, 2), (JobState::Running, 1)]);
 }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Command;
 
+use aivonx_test_servers::Postgres;
 use serde_json::{Value, json};
 
 use super::{house, on_both};
-use crate::support::{Client, Kind, Stack, ops, until};
+use crate::support::{Client, Kind, Setup, Stack, get, ops, until};
 
 on_both!(metrics_tell_what_the_control_plane_does);
 
@@ -160,6 +161,36 @@ async fn a_control_plane_waits_for_a_postgres_that_comes_later() {
     until("it serves", || async { health_at(control).await.0 == 200 }).await;
     until("it is ready", || async {
         ops(apart.control_ops, "/readyz").0 == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_one_process_the_data_plane_does_not_wait_for_postgres() {
+    let made = || {
+        let postgres = Postgres::new().unwrap();
+        let database = postgres.database().unwrap();
+        postgres.stop().unwrap();
+        (postgres, database)
+    };
+    let (postgres, database) = tokio::task::spawn_blocking(made).await.unwrap();
+    let aivonx = Setup::serve()
+        .env("ROOT_PASSWORD", "correct horse battery")
+        .env("AIVONX_CONTROL_PLANE__DATABASE", &database)
+        .not_ready()
+        .start()
+        .await;
+    let health = || async { get(aivonx.addr, "/api/health").await.status };
+    assert_eq!(health().await, 503);
+    assert_eq!(get(aivonx.addr, "/").await.text(), "Ollama is running");
+    assert!(aivonx.ops("/metrics").1.contains("aivonx_control_plane_"));
+    postgres.start().unwrap();
+    until("the control plane serves", || async {
+        health().await == 200
+    })
+    .await;
+    until("there is a fleet", || async {
+        aivonx.ops("/readyz").0 == 200
     })
     .await;
 }
