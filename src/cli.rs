@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::args::ClientCommand;
+
 /// One address in front of a fleet of Ollama servers.
 #[derive(Debug, Parser)]
 #[command(name = "aivonx", version, about)]
@@ -23,7 +25,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Checks the configuration and the fleet file, and says everything that is wrong with them.
     CheckConfig(CheckArgs),
-    /// Asks a running proxy whether it is ready; for containers.
+    /// Asks a running proxy or control plane whether it is ready; for containers.
     Healthcheck(HealthcheckArgs),
     /// Both planes in one process, with a database of its own.
     Serve(ServeArgs),
@@ -31,6 +33,13 @@ pub(crate) enum Command {
     ControlPlane(ControlPlaneArgs),
     /// Brings the control plane's database up to date, and starts nothing.
     Migrate(MigrateArgs),
+    /// Writes a script that completes this command line in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Where the configuration comes from.
@@ -89,6 +98,9 @@ pub(crate) struct ControlPlaneArgs {
     /// Where the API listens; overrides `control_plane.listen`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Where operators connect (`/metrics`, `/readyz`); overrides `control_plane.ops_listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops_listen: Option<SocketAddr>,
 }
 
 /// `aivonx migrate`.
@@ -119,7 +131,91 @@ pub(crate) struct DemoArgs {
 /// `aivonx healthcheck`.
 #[derive(Debug, Args)]
 pub(crate) struct HealthcheckArgs {
-    /// The proxy's operations listener.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8002")]
-    pub(crate) ops: SocketAddr,
+    /// The operations listener; 127.0.0.1:8002, or 127.0.0.1:8003 with --control-plane.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ops: Option<SocketAddr>,
+    /// Asks a control plane.
+    #[arg(long)]
+    pub(crate) control_plane: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::client::args::{KeyCommand, NodeCommand};
+
+    fn parsed(arguments: &[&str]) -> Result<ClientCommand, clap::Error> {
+        let line = ["aivonx"].iter().chain(arguments);
+        match Cli::try_parse_from(line)?.command {
+            Some(Command::Client(command)) => Ok(command),
+            other => panic!("{other:?} is no command over the API"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_server_may_be_named_anywhere_behind_the_resource() {
+        for line in [
+            ["node", "--server", "http://h", "show", "a", "--json"],
+            ["node", "show", "a", "--json", "--server", "http://h"],
+        ] {
+            let Ok(ClientCommand::Node(args)) = parsed(&line) else {
+                panic!("{line:?}");
+            };
+            assert_eq!(args.shared.server.server, "http://h");
+            assert!(args.shared.json);
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_and_an_empty_one_is_told_from_none() {
+        let line = ["node", "set", "a", "--include", "x,y", "--exclude", ""];
+        let Ok(ClientCommand::Node(args)) = parsed(&line) else {
+            panic!("{line:?}");
+        };
+        let NodeCommand::Set { fields, .. } = args.command else {
+            panic!("{line:?}");
+        };
+        let none = vec![String::new()];
+        assert_eq!(fields.include, Some(vec!["x".to_owned(), "y".to_owned()]));
+        assert_eq!(fields.exclude, Some(none));
+        assert_eq!(fields.insecure_tls, None);
+        let line = ["key", "create", "ci", "--scope", "infer,manage"];
+        let Ok(ClientCommand::Key(args)) = parsed(&line) else {
+            panic!("{line:?}");
+        };
+        let KeyCommand::Create { fields, .. } = args.command else {
+            panic!("{line:?}");
+        };
+        assert_eq!(fields.scope.map(|scopes| scopes.len()), Some(2));
+        assert_eq!(fields.models, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_before_anybody_is_asked() {
+        for line in [
+            &["node", "remove"][..],
+            &["node", "add", "a", "u", "--discover", "srv"],
+            &[
+                "node",
+                "set",
+                "a",
+                "--no-bearer-token",
+                "--bearer-token-file",
+                "f",
+            ],
+            &["user", "set", "a", "--role", "root"],
+            &["config", "set", "colour", "red"],
+            &["login", "--for", "0s"],
+            &["login", "--password", "p"],
+        ] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aivonx_control_plane::store::{DatabaseUrl, Db};
-use aivonx_control_plane::{Bound, Options, StartError, auth};
+use aivonx_control_plane::{Bound, Options, Progress, StartError, auth};
 use aivonx_shared::bus::redis::{RedisBus, RedisOptions};
 use aivonx_shared::config::{ControlConfig, overrides_from};
 use aivonx_shared::fleet_doc::Secret;
@@ -29,15 +29,26 @@ pub(crate) fn run(args: &ControlPlaneArgs) -> ExitCode {
         Err(problems) => return complain(&problems),
     };
     config.listen = args.listen.unwrap_or(config.listen);
-    let (bound, runtime) = match prepare(config) {
-        Ok(prepared) => prepared,
+    config.ops_listen = args.ops_listen.unwrap_or(config.ops_listen);
+    let options = match options(&config) {
+        Ok(options) => options,
         Err(error) => return refuse(&error),
     };
-    match bound.address() {
-        Ok(at) => say(&json!({ "event": "listening", "control": at.to_string() })),
-        Err(error) => return fail(&error.to_string()),
+    match serve(config, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
     }
-    let served = runtime.block_on(async {
+}
+
+/// Binds, says where, and serves until a signal ends it.
+fn serve(config: ControlConfig, options: Options) -> Result<(), StartError> {
+    let bound = Bound::bind(config, options)?;
+    let mut line = json!({ "event": "listening", "control": bound.address()?.to_string() });
+    if let Some(ops) = bound.ops_address()? {
+        line["ops"] = ops.to_string().into();
+    }
+    say(&line);
+    Runtime::new()?.block_on(async {
         let stop = watch::Sender::new(false);
         let told = stop.subscribe();
         tokio::spawn(async move {
@@ -45,11 +56,7 @@ pub(crate) fn run(args: &ControlPlaneArgs) -> ExitCode {
             stop.send_replace(true);
         });
         bound.run(told, tell_password).await
-    });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
-    }
+    })
 }
 
 /// Brings the database up to date, and says what was done.
@@ -68,7 +75,7 @@ pub(crate) fn migrate(args: &MigrateArgs) -> ExitCode {
 }
 
 /// Serves a control plane on threads of its own, beside a data plane in the same process; comes back once it
-/// serves. It ends with the process.
+/// serves, or waits for its database. It ends with the process.
 pub(crate) fn spawn(bound: Bound, patience: Duration) -> anyhow::Result<()> {
     let (tell, told) = mpsc::channel::<Result<(), StartError>>();
     let stop = watch::Sender::new(false);
@@ -83,8 +90,8 @@ pub(crate) fn spawn(bound: Bound, patience: Duration) -> anyhow::Result<()> {
                 }
             };
             let ready = tell.clone();
-            let served = runtime.block_on(bound.run(stop.subscribe(), |password| {
-                tell_password(password);
+            let served = runtime.block_on(bound.run(stop.subscribe(), |progress| {
+                tell_password(progress);
                 let _ = ready.send(Ok(()));
             }));
             match served {
@@ -185,15 +192,15 @@ pub(crate) fn fresh_token() -> Secret {
     )
 }
 
-fn prepare(config: ControlConfig) -> anyhow::Result<(Bound, Runtime)> {
-    let database = database(&config, None)?;
+fn options(config: &ControlConfig) -> anyhow::Result<Options> {
+    let database = database(config, None)?;
     let Some(redis) = &config.redis else {
         anyhow::bail!(
             "which Redis? It carries the fleet to the data planes: name it with control_plane.redis or REDIS_URL; \
              on one machine `aivonx serve` needs none"
         );
     };
-    let Some(seal) = given_seal_key(&config)? else {
+    let Some(seal) = given_seal_key(config)? else {
         anyhow::bail!(
             "which secret key? Secrets of nodes are sealed under it, and all planes share it: set AIVONX_SECRET_KEY \
              (openssl rand -base64 32) or control_plane.secret_key_file"
@@ -204,15 +211,15 @@ fn prepare(config: ControlConfig) -> anyhow::Result<(Bound, Runtime)> {
         ..RedisOptions::default()
     };
     let bus = RedisBus::new(redis.reveal(), options)?;
-    let options = Options {
+    Ok(Options {
         database,
         bus: Arc::new(bus),
         seal,
         front_door_token: config.front_door_token.clone(),
         front_door_is_exposed: config.front_door_token.is_some(),
         first_node: None,
-    };
-    Ok((Bound::bind(config, options)?, Runtime::new()?))
+        has_ops: true,
+    })
 }
 
 fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<DatabaseUrl> {
@@ -227,8 +234,8 @@ fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<Datab
 }
 
 /// A password that was made up is told once, to who reads the terminal or the first lines of the log.
-fn tell_password(password: Option<Secret>) {
-    if let Some(password) = password {
+fn tell_password(progress: Progress) {
+    if let Progress::Serves(Some(password)) = progress {
         eprintln!(
             "aivonx: first start. Log in as `root` with the password {}\n        It is shown only now; change it \
              with PUT /api/account/password.",

@@ -1,15 +1,17 @@
 //! The `aivonx` binary: reads the command line and starts the role it names.
 
 mod cli;
+mod client;
 mod control_plane;
 mod demo;
 mod logging;
 mod proxy;
 mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 
@@ -32,6 +34,18 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::ControlPlane(args)) => control_plane::run(&args),
         Some(Command::Migrate(args)) => control_plane::migrate(&args),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Client(command)) => client::run(&command),
         None => serve::run(&cli::ServeArgs::default()),
+    }
+}
+
+/// Writes the script that completes this command line.
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "aivonx", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => proxy::fail(&format!("standard output: {error}")),
     }
 }

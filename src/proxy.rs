@@ -1,7 +1,7 @@
 //! `aivonx proxy`, `check-config` and `healthcheck`.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use serde_json::json;
 
 use crate::EX_CONFIG;
 use crate::cli::{CheckArgs, HealthcheckArgs, ProxyArgs};
+
+/// Where data planes listen for operators unless they are told otherwise, and where control planes do.
+const DATA_PLANE_OPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8002);
+const CONTROL_PLANE_OPS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8003);
 
 /// Runs a data plane until a signal ends it.
 pub(crate) fn run(args: &ProxyArgs) -> ExitCode {
@@ -109,22 +113,29 @@ pub(crate) fn check_config(args: &CheckArgs) -> ExitCode {
     complain(&problems.join("\n"))
 }
 
-/// 0 where the proxy is ready.
+/// 0 where the plane is ready; else it says why not.
 pub(crate) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
-    let ask = || -> std::io::Result<bool> {
+    let ops = args.ops.unwrap_or(if args.control_plane {
+        CONTROL_PLANE_OPS
+    } else {
+        DATA_PLANE_OPS
+    });
+    let ask = || -> std::io::Result<Result<(), String>> {
         let patience = Duration::from_secs(3);
-        let mut stream = TcpStream::connect_timeout(&args.ops, patience)?;
+        let mut stream = TcpStream::connect_timeout(&ops, patience)?;
         stream.set_read_timeout(Some(patience))?;
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200 "))
+        let why = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let is_ready = answer.starts_with("HTTP/1.1 200 ");
+        Ok(is_ready.then_some(()).ok_or_else(|| why.trim().to_owned()))
     };
     match ask() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail("not ready"),
-        Err(error) => fail(&format!("no answer from {}: {error}", args.ops)),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(why)) => fail(&format!("not ready: {why}")),
+        Err(error) => fail(&format!("no answer from {ops}: {error}")),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aivonx_control_plane::store::DatabaseUrl;
 use aivonx_control_plane::{Bound as ControlPlane, Options};
-use aivonx_proxy::{Bound as DataPlane, FleetSource};
+use aivonx_proxy::{Bound as DataPlane, FleetSource, MoreMetrics};
 use aivonx_shared::bus::Bus;
 use aivonx_shared::bus::memory::MemoryBus;
 use aivonx_shared::config::{ControlConfig, FrontDoorConfig, ProxyConfig, overrides_from};
@@ -76,6 +76,7 @@ fn start(
                 .as_ref()
                 .is_some_and(|tls| exposed(tls.listen)),
         first_node: local_ollama(),
+        has_ops: false,
     };
     let control = ControlPlane::bind(control, options)?;
     let address = control.address()?;
@@ -83,13 +84,18 @@ fn start(
         to: format!("http://{address}").parse()?,
         token,
     });
+    let operations = control.operations();
     control_plane::spawn(control, PATIENCE)?;
     let fleet = FleetSource::Bus {
         bus,
         folder: Some(folder.join("data-plane")),
         key: Some(seal),
     };
-    Ok(DataPlane::bind(proxy, fleet)?)
+    let metrics: MoreMetrics = Arc::new(move || {
+        let operations = operations.clone();
+        Box::pin(async move { operations.metrics().await })
+    });
+    Ok(DataPlane::bind(proxy, fleet)?.showing(metrics))
 }
 
 /// Has the control plane ask this data plane: with a token that nobody else has, unless one is configured, and

@@ -3,10 +3,13 @@
 
 mod first_start;
 mod signing;
+mod start;
+mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use aivonx_shared::bus::Bus;
 use aivonx_shared::config::ControlConfig;
@@ -24,10 +27,12 @@ use crate::domain::AddressRules;
 use crate::domain::turns::PullLimits;
 use crate::events::Hub;
 use crate::jobs::{Runner, Timing, Wake};
+use crate::ops::Operations;
 use crate::planes::Planes;
 use crate::publish::Publisher;
 use crate::routes;
 use crate::store::{DatabaseUrl, Db, StoreError};
+use crate::telemetry::{self, Metrics};
 
 pub(crate) use signing::Signing;
 
@@ -67,6 +72,18 @@ pub enum StartError {
     /// The server cannot run.
     #[error("cannot serve: {0}")]
     Serve(#[from] std::io::Error),
+    /// A metric is registered twice: a bug.
+    #[error("cannot start: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// How far a control plane is on its way up.
+#[derive(Debug)]
+pub enum Progress {
+    /// Its database is away. It goes on trying, and answers 503 meanwhile.
+    Waits,
+    /// It serves; with the password of `root` where one was made up.
+    Serves(Option<Secret>),
 }
 
 /// What a control plane is made of, beside its configuration.
@@ -83,6 +100,8 @@ pub struct Options {
     pub front_door_is_exposed: bool,
     /// Where an Ollama answers that may be registered, if no node ever was.
     pub first_node: Option<String>,
+    /// Whether it has an operations listener of its own. In one process with a data plane that one's shows both.
+    pub has_ops: bool,
 }
 
 /// What handlers ask. One for all workers.
@@ -96,29 +115,38 @@ pub(crate) struct App {
     pub(crate) seal: SealKey,
     pub(crate) front_door: Option<FrontDoor>,
     pub(crate) addresses: AddressRules,
+    pub(crate) metrics: Metrics,
     pub(crate) config: ControlConfig,
     pub(crate) planes: Arc<Planes>,
     pub(crate) jobs: Wake,
     pub(crate) events: Arc<Hub>,
 }
 
-/// A control plane whose listener is bound and which has not started yet.
+/// A control plane whose listeners are bound and which has not started yet.
 pub struct Bound {
     listener: TcpListener,
+    ops: Option<TcpListener>,
     config: ControlConfig,
     options: Options,
+    metrics: Metrics,
+    operations: Operations,
 }
 
 impl Bound {
-    /// Binds the listener: a taken port is an error here and now, and port 0 becomes known.
+    /// Binds the listeners: a taken port is an error here and now, and port 0 becomes known.
     pub fn bind(config: ControlConfig, options: Options) -> Result<Self, StartError> {
-        let failed = |error| StartError::Listen {
-            address: config.listen,
-            error,
+        let listen = |address| {
+            TcpListener::bind(address).map_err(|error| StartError::Listen { address, error })
         };
-        let listener = TcpListener::bind(config.listen).map_err(failed)?;
+        let metrics = Metrics::new()?;
         Ok(Self {
-            listener,
+            listener: listen(config.listen)?,
+            ops: options
+                .has_ops
+                .then(|| listen(config.ops_listen))
+                .transpose()?,
+            operations: Operations::new(metrics.clone(), Arc::clone(&options.bus)),
+            metrics,
             config,
             options,
         })
@@ -129,53 +157,58 @@ impl Bound {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` says so or goes away. `ready` is called once it serves, with the password of
-    /// `root` where one was made up.
+    /// Where the operations listener is, where there is one.
+    pub fn ops_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.ops.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// What operators ask of it, for whoever shows it in its place.
+    pub fn operations(&self) -> Operations {
+        self.operations.clone()
+    }
+
+    /// Serves until `stop` says so or goes away; `said` hears how far it is. While Postgres is away at the start
+    /// it waits, and the operations listener says so.
     pub async fn run(
+        mut self,
+        stop: watch::Receiver<bool>,
+        said: impl FnMut(Progress),
+    ) -> Result<(), StartError> {
+        let operations = self.operations.clone();
+        let Some(listener) = self.ops.take() else {
+            return self.serve(stop, said).await;
+        };
+        let server = operations.serve(listener)?;
+        let handle = server.handle();
+        let shown = tokio::spawn(server);
+        let ended = self.serve(stop, said).await;
+        handle.stop(false).await;
+        // how it ended does not matter any more
+        let _ = shown.await;
+        ended
+    }
+
+    async fn serve(
         self,
         mut stop: watch::Receiver<bool>,
-        ready: impl FnOnce(Option<Secret>),
+        mut said: impl FnMut(Progress),
     ) -> Result<(), StartError> {
-        let Self {
-            listener,
-            config,
-            options,
-        } = self;
-        let db = Db::open(&options.database).await?;
-        let passwords = Passwords::new(HASHES);
-        let exposed = config.is_exposed() || options.front_door_is_exposed;
-        let has_started = first_start::is_first(&db).await?;
-        let made_up = first_start::make_root(&db, &passwords, &config, exposed).await?;
-        if let (Some(url), true) = (&options.first_node, has_started) {
-            first_start::register(&db, url).await?;
-        }
-        let ring = signing::read(&db, &options.seal, config.logins.access_token).await?;
-        let publisher = Publisher::new(db.clone(), Arc::clone(&options.bus));
-        let planes = Planes::new(Arc::clone(&options.bus), config.operations_token.clone());
-        let app = web::Data::new(App {
-            planes: Arc::new(planes),
-            jobs: Wake::default(),
-            events: Arc::new(Hub::new()),
-            publisher: publisher.clone(),
-            bus: options.bus,
-            passwords,
-            throttle: Throttle::new(throttle::ThrottleRules::default()),
-            signing: Signing::new(ArcSwap::from_pointee(ring)),
-            seal: options.seal,
-            front_door: options.front_door_token.as_ref().map(FrontDoor::new),
-            addresses: AddressRules {
-                allowed: config.node_networks.clone(),
-            },
-            config,
-            db,
-        });
+        let opened = tokio::select! {
+            opened = start::open(&self, &mut said) => opened?,
+            // an error means that who could stop it is gone
+            _ = stop.wait_for(|stops| *stops) => return Ok(()),
+        };
+        let operations = self.operations.clone();
+        operations.serves(opened.db.clone());
+        let (app, listener) = self.into_app(opened.db, opened.ring);
+        let publisher = app.publisher.clone();
         let server = serve(&app, listener)?;
         let handle = server.handle();
-        ready(made_up);
+        said(Progress::Serves(opened.made_up));
         let events = Arc::clone(&app.events);
         let ended = async move {
-            // an error means that who could stop it is gone
-            let _ = stop.wait_for(|stops| *stops).await;
+            let _ = stop.wait_for(|stops| *stops).await; // as above
+            operations.ends();
             events.close();
             handle.stop(true).await;
         };
@@ -187,6 +220,37 @@ impl Bound {
             () = app.runner().run() => Ok(()),
             () = app.events.run(&app.db, &*app.bus) => Ok(()),
         }
+    }
+
+    fn into_app(self, db: Db, ring: KeyRing) -> (web::Data<App>, TcpListener) {
+        let Self {
+            listener,
+            config,
+            options,
+            metrics,
+            ..
+        } = self;
+        let publishing = metrics.publishing.clone();
+        let planes = Planes::new(Arc::clone(&options.bus), config.operations_token.clone());
+        let app = web::Data::new(App {
+            planes: Arc::new(planes),
+            jobs: Wake::default(),
+            events: Arc::new(Hub::new()),
+            publisher: Publisher::new(db.clone(), Arc::clone(&options.bus), publishing),
+            bus: options.bus,
+            passwords: Passwords::new(HASHES),
+            throttle: Throttle::new(throttle::ThrottleRules::default()),
+            signing: Signing::new(ArcSwap::from_pointee(ring)),
+            seal: options.seal,
+            front_door: options.front_door_token.as_ref().map(FrontDoor::new),
+            addresses: AddressRules {
+                allowed: config.node_networks.clone(),
+            },
+            metrics,
+            config,
+            db,
+        });
+        (app, listener)
     }
 }
 
@@ -224,17 +288,20 @@ fn serve(app: &web::Data<App>, listener: TcpListener) -> std::io::Result<actix_w
         .split_for_parts();
     let schema = web::Data::new(Schema::of(api));
     let app = app.clone();
+    let requests = web::Data::new(app.metrics.requests.clone());
     let server = HttpServer::new(move || {
         let (service, _) = actix_web::App::new()
             .into_utoipa_app()
             .app_data(app.clone())
             .app_data(schema.clone())
+            .app_data(requests.clone())
             .app_data(web::PayloadConfig::new(crate::api::LONGEST_BODY))
             .configure(routes::api)
             .split_for_parts();
         service
             .configure(docs::routes)
             .default_service(web::route().to(routes::nowhere))
+            .wrap(from_fn(telemetry::measure))
     })
     .workers(WORKERS)
     .shutdown_timeout(GRACE)

@@ -13,6 +13,8 @@
 //! jobs          work that outlives a request: pulls
 //! events        what changes, for those who listen
 //! docs          the API's documentation, made from the handlers
+//! ops           the operations listener: metrics and probes
+//! telemetry     what is counted
 //! ```
 
 mod api;
@@ -22,11 +24,14 @@ mod docs;
 pub mod domain;
 mod events;
 mod jobs;
+mod ops;
 mod planes;
 mod problem;
 mod publish;
 mod routes;
 mod seen;
 pub mod store;
+pub mod telemetry;
 
-pub use app::{Bound, Options, StartError};
+pub use app::{Bound, Options, Progress, StartError};
+pub use ops::Operations;

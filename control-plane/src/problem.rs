@@ -205,6 +205,10 @@ impl From<StoreError> for ApiError {
             StoreError::Conflict { current } => Self::Changed { current },
             StoreError::Invalid(invalid) => invalid.into(),
             StoreError::Unavailable => Self::Unavailable("the database does not answer".to_owned()),
+            StoreError::Refused(why) => {
+                tracing::error!(why, "the database does not let us in any more");
+                Self::Unavailable("the database cannot be used now; the log says why".to_owned())
+            }
             StoreError::Busy => Self::Unavailable("the database is busy".to_owned()),
             StoreError::Full => Self::Full,
             // the store has logged the cause

@@ -3,7 +3,7 @@
 //! Losing an announcement is harmless, for the next round makes up for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aivonx_shared::bus::{Bus, BusError, Outcome};
 use aivonx_shared::published::Published;
@@ -11,6 +11,7 @@ use aivonx_shared::revision::Revision;
 use tokio::sync::Notify;
 
 use crate::store::{Db, StoreError};
+use crate::telemetry::PublishMetrics;
 
 /// How often it is looked whether others changed something, or the bus lost it.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ pub(crate) struct Publisher {
     db: Db,
     bus: Arc<dyn Bus>,
     wake: Arc<Notify>,
+    metrics: PublishMetrics,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +36,12 @@ enum PublishError {
 }
 
 impl Publisher {
-    pub(crate) fn new(db: Db, bus: Arc<dyn Bus>) -> Self {
+    pub(crate) fn new(db: Db, bus: Arc<dyn Bus>, metrics: PublishMetrics) -> Self {
         Self {
             db,
             bus,
             wake: Arc::default(),
+            metrics,
         }
     }
 
@@ -76,17 +79,30 @@ impl Publisher {
 
     /// Publishes if the bus holds another revision than the store; gives what was published.
     async fn round(&self) -> Result<Option<Revision>, PublishError> {
-        let held = self.bus.revision().await?;
+        let held = self.bus.revision().await;
+        self.metrics.bus_answers(held.is_ok());
+        let held = held?;
         let current = self.db.revision().await?;
+        self.metrics.is_at(current);
         if held.is_some_and(|held| held >= current) {
             return Ok(None);
         }
+        let began = Instant::now();
+        let done = self.publish().await;
+        let (word, done) = match done {
+            Ok((revision, Outcome::Applied)) => ("applied", Ok(Some(revision))),
+            Ok((_, Outcome::Stale)) => ("stale", Ok(None)), // another control plane was first
+            Err(error) => ("failed", Err(error)),
+        };
+        self.metrics.published(word, began.elapsed());
+        done
+    }
+
+    async fn publish(&self) -> Result<(Revision, Outcome), PublishError> {
         let fleet = self.db.fleet().await?;
         let published =
             Published::new(fleet.revision, fleet.document()).map_err(|_| PublishError::NotJson)?;
-        match self.bus.publish_fleet(&published).await? {
-            Outcome::Applied => Ok(Some(fleet.revision)),
-            Outcome::Stale => Ok(None), // another control plane was first
-        }
+        let outcome = self.bus.publish_fleet(&published).await?;
+        Ok((fleet.revision, outcome))
     }
 }

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aivonx_shared::bus::Bus;
-use aivonx_shared::report::{HealthSeen, NodeReport, Report};
+use aivonx_shared::report::{HealthSeen, NodeReport, Report, STALE};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
 
-/// From this age on a data plane is taken for silent; they report twice a second.
-const STALE: Duration = Duration::from_secs(3);
 /// How long the bus may take: an answer without reports is better than none.
 const PATIENCE: Duration = Duration::from_millis(500);
 

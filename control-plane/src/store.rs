@@ -38,6 +38,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::telemetry::StoreMetrics;
+
 pub use api_key::{ApiKey, ApiKeyFilter};
 pub use audit::{AuditFilter, AuditRow};
 pub use change::{Actor, Change};
@@ -96,6 +98,17 @@ struct Inner {
     pools: Pools,
     /// Where connections live: callers on other runtimes (actix has one a worker) may end before them.
     runtime: Handle,
+    /// Where failures are counted.
+    metrics: Option<StoreMetrics>,
+}
+
+/// Connections to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Those in use.
+    pub used: u32,
+    /// Those that wait to be used.
+    pub idle: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +121,22 @@ impl Db {
     /// Migrates the database under a lock and opens its connections. Call it within the runtime that
     /// lives longest. A Postgres that cannot be reached is `Unavailable`.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_with(url, None).await
+    }
+
+    /// The same; what fails, here and from then on, is counted.
+    pub(crate) async fn open_with(
+        url: &DatabaseUrl,
+        metrics: Option<StoreMetrics>,
+    ) -> Result<Self, StoreError> {
+        let opened = Self::connect(url, metrics.clone()).await;
+        if let (Err(error), Some(metrics)) = (&opened, &metrics) {
+            metrics.failed(error);
+        }
+        opened
+    }
+
+    async fn connect(url: &DatabaseUrl, metrics: Option<StoreMetrics>) -> Result<Self, StoreError> {
         if *url != DatabaseUrl::Memory {
             Self::migrate(url).await?;
         }
@@ -118,7 +147,11 @@ impl Db {
         };
         let runtime = Handle::current();
         Ok(Self {
-            inner: Arc::new(Inner { pools, runtime }),
+            inner: Arc::new(Inner {
+                pools,
+                runtime,
+                metrics,
+            }),
         })
     }
 
@@ -137,6 +170,14 @@ impl Db {
         run!(self, read, revision::ping())
     }
 
+    /// Its connections now.
+    pub fn connections(&self) -> Connections {
+        match &self.inner.pools {
+            Pools::Pg(pools) => pools.connections(),
+            Pools::Sqlite(pools) => pools.connections(),
+        }
+    }
+
     fn pools(&self) -> Pools {
         self.inner.pools.clone()
     }
@@ -145,11 +186,15 @@ impl Db {
         &self,
         work: impl Future<Output = Result<R, StoreError>> + Send + 'static,
     ) -> Result<R, StoreError> {
-        match self.inner.runtime.spawn(work).await {
+        let done = match self.inner.runtime.spawn(work).await {
             Ok(done) => done,
             Err(error) if error.is_panic() => Err(StoreError::internal(&error)),
             Err(_ended) => Err(StoreError::Unavailable),
+        };
+        if let (Err(error), Some(metrics)) = (&done, &self.inner.metrics) {
+            metrics.failed(error);
         }
+        done
     }
 }
 

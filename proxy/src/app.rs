@@ -31,7 +31,7 @@ use crate::edge::{
 use crate::fleet::Fleet;
 use crate::gateway::{Active, Gateway};
 use crate::names::Names;
-use crate::ops::{Ops, Orders, Token};
+use crate::ops::{MoreMetrics, Ops, Orders, Token};
 use crate::probe::{Client as ProbeClient, Probes};
 use crate::request::body::BodyLimits;
 use crate::request::budget::BodyBudget;
@@ -143,6 +143,7 @@ pub struct Bound {
     listeners: Listeners,
     inherited: Option<Inheritance>,
     certificate: Option<Arc<Certificate>>,
+    more: Option<MoreMetrics>,
 }
 
 impl Bound {
@@ -178,7 +179,15 @@ impl Bound {
             fleet,
             inherited,
             certificate: certificate.map(Arc::new),
+            more: None,
         })
+    }
+
+    /// Shows the metrics of somebody else in this process behind its own.
+    #[must_use]
+    pub fn showing(mut self, more: MoreMetrics) -> Self {
+        self.more = Some(more);
+        self
     }
 
     /// Where clients and operators connect.
@@ -205,7 +214,7 @@ impl Bound {
         let sockets = sockets.into_iter().flatten().collect();
         server.add_service(serve("proxy", clients, None, sockets, &open));
         let probes = parts.probes(&self.config, seed);
-        let operators = HttpServer::new_app(parts.ops(&self.config, &probes));
+        let operators = HttpServer::new_app(parts.ops(&self.config, &probes, self.more));
         let sockets = vec![(addresses.ops, ops)];
         server.add_service(serve("ops", operators, Some(1), sockets, &open));
         let background = Background {
@@ -419,7 +428,7 @@ impl Parts {
         }
     }
 
-    fn ops(&self, config: &ProxyConfig, probes: &Arc<Probes>) -> Ops {
+    fn ops(&self, config: &ProxyConfig, probes: &Arc<Probes>, more: Option<MoreMetrics>) -> Ops {
         Ops {
             orders: Orders {
                 token: config.operations.token.as_ref().map(Token::of),
@@ -431,6 +440,7 @@ impl Parts {
             limits: Arc::clone(&self.limits),
             first_round: Arc::clone(&self.first_round),
             draining: Arc::clone(&self.draining),
+            more,
         }
     }
 

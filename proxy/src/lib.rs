@@ -44,5 +44,6 @@ mod telemetry;
 mod upstream;
 
 pub use app::{Addresses, Bound, StartError, check};
+pub use ops::MoreMetrics;
 pub use sync::FleetSource;
 pub use sync::file::{FileError, read as read_fleet};

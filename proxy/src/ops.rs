@@ -3,6 +3,8 @@
 
 mod orders;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,6 +17,8 @@ use crate::request::body::BodyLimits;
 use crate::telemetry::metrics::Metrics;
 
 pub(crate) use orders::{Orders, Token};
+/// Metrics of somebody else in this process, as text; no name may be one of ours.
+pub type MoreMetrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 /// Answers operators and their probes.
 pub(crate) struct Ops {
@@ -26,6 +30,8 @@ pub(crate) struct Ops {
     /// Whether the process is on its way out.
     pub(crate) draining: Arc<std::sync::atomic::AtomicBool>,
     pub(crate) orders: Orders,
+    /// Shown behind our own metrics.
+    pub(crate) more: Option<MoreMetrics>,
 }
 
 #[async_trait]
@@ -39,7 +45,7 @@ impl ServeHttp for Ops {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET here\n");
         }
         match head.uri.path() {
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics().await,
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             _ => text(
@@ -51,13 +57,18 @@ impl ServeHttp for Ops {
 }
 
 impl Ops {
-    fn metrics(&self) -> Response<Vec<u8>> {
+    async fn metrics(&self) -> Response<Vec<u8>> {
         match self.metrics.render(&self.fleet, self.limits.budget.used()) {
-            Ok(body) => answer(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                body.into_bytes(),
-            ),
+            Ok(mut body) => {
+                if let Some(more) = &self.more {
+                    body.push_str(&more().await);
+                }
+                answer(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    body.into_bytes(),
+                )
+            }
             Err(error) => {
                 tracing::error!(%error, "metrics could not be written");
                 text(

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::revision::Revision;
 
+/// From this age of its last report on a data plane is taken for silent; they report twice a second.
+pub const STALE: Duration = Duration::from_secs(3);
+
 /// One data plane at one moment. What a later version adds is passed over; what an earlier one does
 /// not say has its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

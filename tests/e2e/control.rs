@@ -3,11 +3,13 @@
 
 mod acceptance;
 mod accounts;
+mod command_line;
 mod events;
 mod faults;
 mod input;
 mod keys;
 mod listen;
+mod operations;
 mod pulls;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};

@@ -5,7 +5,7 @@ mod client;
 mod h2;
 mod stack;
 
-pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, replace};
+pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, ops, replace};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
 pub(crate) use h2::{H2, Tls};
 pub(crate) use stack::{Kind, Stack};

@@ -18,6 +18,7 @@ use crate::auth::{Permission, bootstrap, csrf, random, throttle::Turn};
 use crate::domain::{Hidden, Role, check_password};
 use crate::problem::{ApiError, ApiResult};
 use crate::store::{Change, NewRefreshToken, Rotation, StoreError, Time, User};
+use crate::telemetry::LoginResult;
 
 /// What a login sends, by either pair of names.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -89,7 +90,9 @@ pub(crate) async fn log_in(
     let (Some(name), Some(password)) = (login.username, login.password) else {
         return Err(ApiError::Malformed("Missing credentials.".to_owned()));
     };
-    let user = authenticate(&app, &visitor, &name, password).await?;
+    let judged = authenticate(&app, &visitor, &name, password).await;
+    app.metrics.logins.count(login_result(&judged));
+    let user = judged?;
     let now = Time::now();
     let (refresh, kept) = new_refresh(&app, &visitor, now);
     let family = refresh::family(random::bytes());
@@ -245,6 +248,15 @@ fn wait_for_turn(app: &App, name: &str, client: &crate::auth::Client) -> ApiResu
     {
         Turn::Allowed => Ok(()),
         Turn::Wait(wait) => Err(ApiError::SlowDown(wait)),
+    }
+}
+
+fn login_result(judged: &ApiResult<User>) -> LoginResult {
+    match judged {
+        Ok(_) => LoginResult::Ok,
+        Err(ApiError::WrongPassword) => LoginResult::Refused,
+        Err(ApiError::SlowDown(_)) => LoginResult::Throttled,
+        Err(_) => LoginResult::Failed,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with the truth. The kind is chosen here alone, from what the two databases say;
 //! their own words go to the log and never to a client.
 
+use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 use diesel_async::pooled_connection::PoolError;
 use diesel_async::pooled_connection::bb8::RunError;
@@ -31,6 +32,10 @@ pub enum StoreError {
     /// The database cannot be reached. Whether a change that was under way took place is not known.
     #[error("the database cannot be reached")]
     Unavailable,
+    /// The database answers and does not let us in: a wrong password, a database that is not there. Waiting
+    /// does not help.
+    #[error("the database does not let us in: {0}")]
+    Refused(String),
     /// Others hold the database; the same again may do.
     #[error("the database is busy")]
     Busy,
@@ -153,14 +158,53 @@ fn duplicate(info: &dyn DatabaseErrorInformation) -> StoreError {
         )
 }
 
+/// Words of the Postgres client's own for a URL that cannot do, and for a way to log in that it does not know.
+const CLIENT_REFUSES: [&str; 3] = [
+    "invalid configuration",
+    "invalid connection string",
+    "authentication error",
+];
+
+/// Words of a server that cannot take anybody now.
+const NOT_NOW: [&str; 7] = [
+    "the database system is",
+    "too many connections",
+    "too many clients",
+    "remaining connection slots",
+    "recovery",
+    "terminating connection",
+    "canceling",
+];
+
+impl From<ConnectionError> for StoreError {
+    /// Whether nobody answers, or somebody who does not let us in. Neither says anything of the password.
+    fn from(error: ConnectionError) -> Self {
+        let ConnectionError::CouldntSetupConfiguration(Error::DatabaseError(kind, info)) = &error
+        else {
+            tracing::warn!(%error, "the database cannot be reached");
+            return Self::Unavailable;
+        };
+        let words = info.message();
+        let says = |list: &[&str]| list.iter().any(|part| words.contains(part));
+        let is_refused = match kind {
+            DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection => {
+                says(&CLIENT_REFUSES)
+            }
+            _ => !says(&NOT_NOW),
+        };
+        if is_refused {
+            return Self::Refused(words.to_owned());
+        }
+        tracing::warn!(error = words, "the database cannot be reached");
+        Self::Unavailable
+    }
+}
+
 impl From<RunError> for StoreError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::TimedOut => Self::Unavailable,
-            RunError::User(PoolError::ConnectionError(error)) => {
-                tracing::warn!(%error, "the database cannot be reached");
-                Self::Unavailable
-            }
+            RunError::User(PoolError::ConnectionError(error)) => error.into(),
             RunError::User(PoolError::QueryError(error)) => error.into(),
         }
     }
@@ -169,5 +213,39 @@ impl From<RunError> for StoreError {
 impl From<Invalid> for StoreError {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: DatabaseErrorKind, words: &str) -> StoreError {
+        let error = Error::DatabaseError(kind, Box::new(words.to_owned()));
+        ConnectionError::CouldntSetupConfiguration(error).into()
+    }
+
+    #[test]
+    fn a_server_that_lets_nobody_in_now_is_told_from_one_that_never_will() {
+        use DatabaseErrorKind::{UnableToSendCommand, Unknown};
+        for (kind, words) in [
+            (UnableToSendCommand, "error connecting to server"),
+            (UnableToSendCommand, "connection closed"),
+            (Unknown, "the database system is starting up"),
+            (Unknown, "sorry, too many clients already"),
+        ] {
+            assert_eq!(of(kind, words), StoreError::Unavailable, "{words}");
+        }
+        for (kind, words) in [
+            (
+                Unknown,
+                "password authentication failed for user \"aivonx\"",
+            ),
+            (Unknown, "database \"aivonx\" does not exist"),
+            // the URL holds no password, and the server wants one
+            (UnableToSendCommand, "invalid configuration"),
+        ] {
+            assert_eq!(of(kind, words), StoreError::Refused(words.to_owned()));
+        }
     }
 }

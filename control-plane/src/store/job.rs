@@ -201,6 +201,11 @@ impl Db {
         run!(self, read, job::list(filter, page))
     }
 
+    /// How many jobs there are in each state; a state without jobs is left out.
+    pub async fn job_counts(&self) -> Result<Vec<(JobState, i64)>, StoreError> {
+        run!(self, read, job::counts())
+    }
+
     /// Claims a job whose worker is gone, or else the oldest that waits, until `lease_until`.
     pub async fn claim_job(
         &self,

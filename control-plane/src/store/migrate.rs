@@ -26,8 +26,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Migrates a Postgres database.
 pub(super) async fn postgres(url: String) -> Result<Vec<String>, StoreError> {
     blocking(move || {
-        let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::establish(&pg::bounded(&url))
-            .map_err(|error| unreachable_database(&error))?;
+        let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::establish(&pg::bounded(&url))?;
         // of the session: it ends with the connection, however this ends
         conn.batch_execute(&format!(
             "SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})"
@@ -47,8 +46,7 @@ pub(super) async fn sqlite(file: PathBuf) -> Result<Vec<String>, StoreError> {
                 _ => StoreError::Unavailable,
             }
         })?;
-        let mut conn = sqlite::connect(&file.to_string_lossy(), "")
-            .map_err(|error| unreachable_database(&error))?;
+        let mut conn = sqlite::connect(&file.to_string_lossy(), "")?;
         write_ahead(&mut conn)?;
         conn.immediate_transaction(|conn| apply(conn, SQLITE))
     })
@@ -93,11 +91,6 @@ async fn blocking<R: Send + 'static>(
 ) -> Result<R, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| StoreError::internal(&error))?
-}
-
-fn unreachable_database(error: &ConnectionError) -> StoreError {
-    tracing::warn!(%error, "the database cannot be reached");
-    StoreError::Unavailable
 }
 
 fn failed(error: &Failure) -> StoreError {

@@ -12,7 +12,7 @@ use diesel_async::{
     TransactionManager,
 };
 
-use super::StoreError;
+use super::{Connections, StoreError};
 
 #[path = "queries/all.rs"]
 pub(super) mod queries;
@@ -53,6 +53,14 @@ impl Pools {
                 StoreError::from(diesel_async::pooled_connection::bb8::RunError::User(error))
             })?;
         Ok(Self { pool })
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        let state = self.pool.state();
+        Connections {
+            used: state.connections.saturating_sub(state.idle_connections),
+            idle: state.idle_connections,
+        }
     }
 
     /// A transaction that sees one state of the database and changes nothing.

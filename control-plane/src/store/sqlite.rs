@@ -14,7 +14,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, TransactionManager};
 
-use super::{StoreError, migrate};
+use super::{Connections, StoreError, migrate};
 
 #[path = "queries/all.rs"]
 #[expect(
@@ -65,6 +65,16 @@ impl Pools {
             readers: only.clone(),
             writer: only,
         })
+    }
+
+    /// In memory the one pool counts twice.
+    pub(super) fn connections(&self) -> Connections {
+        let (readers, writer) = (self.readers.state(), self.writer.state());
+        let idle = readers.idle_connections + writer.idle_connections;
+        Connections {
+            used: (readers.connections + writer.connections).saturating_sub(idle),
+            idle,
+        }
     }
 
     /// A transaction that sees one state of the database.

@@ -188,6 +188,9 @@ async fn jobs_are_listed_newest_first(world: World) {
         ..all()
     };
     assert_eq!(list(of_b).await, (1, "b".to_owned()));
+    let mut counts = db.job_counts().await.unwrap();
+    counts.sort_by_key(|(state, _)| state.as_str());
+    assert_eq!(counts, [(JobState::Queued, 2), (JobState::Running, 1)]);
 }
 
 async fn turns_hold_over_all_jobs_and_workers(world: World) {

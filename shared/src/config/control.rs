@@ -17,6 +17,8 @@ use crate::fleet_doc::{Outside, Secret};
 pub struct ControlConfig {
     /// The REST API, the documentation and the console.
     pub listen: SocketAddr,
+    /// Metrics and probes, where the control plane is a process of its own.
+    pub ops_listen: SocketAddr,
     /// `sqlite:FILE` or `postgres://…`; `None` where the role decides.
     pub database: Option<Secret>,
     /// `redis://…`, the bus to the data planes; `None` in one process.
@@ -102,6 +104,7 @@ impl ControlConfig {
 fn read(at: &Reader<'_>) -> ControlConfig {
     ControlConfig {
         listen: address(at, "listen", 8001),
+        ops_listen: address(at, "ops_listen", 8003),
         database: secret(at, "database"),
         redis: secret(at, "redis"),
         redis_prefix: at.or("redis_prefix", "aivonx".to_owned()),

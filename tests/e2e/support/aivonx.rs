@@ -223,22 +223,7 @@ impl Aivonx {
 
     /// `GET` on the operations listener: status and body.
     pub(crate) fn ops(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.ops).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (
-            head.get(9..12)
-                .and_then(|code| code.parse().ok())
-                .unwrap_or(0),
-            body.to_owned(),
-        )
+        ops(self.ops, path)
     }
 
     /// The value of one series of `/metrics`, 0 where it is not there.
@@ -339,6 +324,26 @@ impl Aivonx {
     fn in_flight(&self) -> f64 {
         self.metric_sum("aivonx_inflight", "")
     }
+}
+
+/// `GET` on an operations listener: status and body.
+pub(crate) fn ops(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (
+        head.get(9..12)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0),
+        body.to_owned(),
+    )
 }
 
 impl Drop for Aivonx {

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use aivonx_test_servers::{Postgres, Redis};
@@ -40,6 +41,9 @@ pub(crate) struct Apart {
     /// Where it listens.
     at: String,
     environment: Vec<(String, String)>,
+    /// Where the control plane's operations listener is.
+    pub(crate) control_ops: SocketAddr,
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
     /// Where the data plane keeps its last good fleet.
@@ -148,6 +152,7 @@ impl Apart {
         let mut apart = Self {
             control: None,
             at: String::new(),
+            control_ops: ([127, 0, 0, 1], 0).into(),
             environment,
             postgres,
             redis,
@@ -166,6 +171,7 @@ impl Apart {
     pub(crate) fn start_control(&mut self, listen: &str) -> String {
         let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
             .args(["control-plane", "--listen", listen])
+            .args(["--ops-listen", "127.0.0.1:0"])
             .envs(self.environment.iter().cloned())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -182,6 +188,7 @@ impl Apart {
             .as_str()
             .unwrap()
             .clone_into(&mut self.at);
+        self.control_ops = listening["ops"].as_str().unwrap().parse().unwrap();
         self.at.clone()
     }
 

@@ -62,6 +62,15 @@ pub(in crate::store) async fn list(
     Ok(Rows { count, rows })
 }
 
+pub(in crate::store) async fn counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
+    let rows = jobs::table
+        .group_by(dsl::state)
+        .select((dsl::state, diesel::dsl::count_star()))
+        .load(conn)
+        .await?;
+    Ok(rows)
+}
+
 fn filtered(filter: &JobFilter) -> jobs::BoxedQuery<'static, Backend> {
     let mut query = jobs::table.into_boxed::<Backend>();
     if let Some(kind) = &filter.kind {
