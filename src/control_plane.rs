@@ -227,7 +227,7 @@ fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<Datab
 }
 
 /// A password that was made up is told once, to who reads the terminal or the first lines of the log.
-fn tell_password(password: Option<Secret>) {
+pub(crate) fn tell_password(password: Option<Secret>) {
     if let Some(password) = password {
         eprintln!(
             "aivonx: first start. Log in as `root` with the password {}\n        It is shown only now; change it \
@@ -255,7 +255,7 @@ fn say(line: &serde_json::Value) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn refuse(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn refuse(error: &anyhow::Error) -> ExitCode {
     eprintln!("aivonx: {error:#}");
     ExitCode::from(EX_CONFIG)
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod control_plane;
 mod demo;
+mod import_predecessor;
 mod logging;
 mod proxy;
 mod serve;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::ControlPlane(args)) => control_plane::run(&args),
         Some(Command::Migrate(args)) => control_plane::migrate(&args),
+        Some(Command::ImportPredecessor(args)) => import_predecessor::run(&args),
         None => serve::run(&cli::ServeArgs::default()),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod audit;
 mod body;
 pub(crate) mod config;
 pub(crate) mod fleet;
+pub(crate) mod import;
 pub(crate) mod keys;
 mod list;
 pub(crate) mod nodes;

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::api::{account, audit, config, fleet, keys, nodes, state, tokens, usage, users};
+use crate::api::{account, audit, config, fleet, import, keys, nodes, state, tokens, usage, users};
 use crate::problem::ApiError;
 
 /// Everything that the documentation tells of.
@@ -39,6 +39,7 @@ pub(crate) fn api(paths: &mut ServiceConfig<'_>) {
         .service(usage::get_usage)
         .service(audit::list_audit)
         .service(fleet::export_fleet)
+        .service(import::import_fleet)
         .configure(own_and_users);
 }
 

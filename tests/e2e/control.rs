@@ -4,8 +4,10 @@
 mod acceptance;
 mod accounts;
 mod faults;
+mod import;
 mod input;
 mod keys;
+mod moving;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 
