@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::args::ClientCommand;
 
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Client(ClientCommand),
+    /// Takes over nodes, users and the strategy from the database of the predecessor, `aivonx_proxy`.
+    ImportPredecessor(ImportPredecessorArgs),
 }
 
 /// Where the configuration comes from.
@@ -112,6 +114,36 @@ pub(crate) struct MigrateArgs {
     /// `postgres://…` or `sqlite:FILE`; overrides `control_plane.database`.
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
+}
+
+/// `aivonx import-predecessor`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportPredecessorArgs {
+    /// The predecessor's database, `postgres://USER:PASSWORD@HOST:5432/DATABASE`. The variable keeps its
+    /// password out of the list of processes.
+    #[arg(value_name = "URL", env = "AIVONX_PREDECESSOR", hide_env_values = true)]
+    pub(crate) source: String,
+    /// Who may use models from now on: everybody who can connect, as before, or who has a key.
+    #[arg(long, value_enum, value_name = "open|keys")]
+    pub(crate) inference: Option<InferenceChoice>,
+    /// Configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", env = "AIVONX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The folder of `aivonx serve`, for its database, where the configuration names none.
+    #[arg(long, value_name = "DIR", env = "AIVONX_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Tells what would be taken over, and takes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Who may use models after a move from the predecessor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InferenceChoice {
+    /// Everybody who can connect.
+    Open,
+    /// Who has a key, and this machine.
+    Keys,
 }
 
 /// `aivonx demo`.

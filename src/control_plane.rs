@@ -55,7 +55,7 @@ fn serve(config: ControlConfig, options: Options) -> Result<(), StartError> {
             wait_for_signal().await;
             stop.send_replace(true);
         });
-        bound.run(told, tell_password).await
+        bound.run(told, say_progress).await
     })
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn spawn(bound: Bound, patience: Duration) -> anyhow::Result<()> {
             };
             let ready = tell.clone();
             let served = runtime.block_on(bound.run(stop.subscribe(), |progress| {
-                tell_password(progress);
+                say_progress(progress);
                 let _ = ready.send(Ok(()));
             }));
             match served {
@@ -233,9 +233,15 @@ fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<Datab
     Ok(url.parse()?)
 }
 
+fn say_progress(progress: Progress) {
+    if let Progress::Serves(made_up) = progress {
+        tell_password(made_up);
+    }
+}
+
 /// A password that was made up is told once, to who reads the terminal or the first lines of the log.
-fn tell_password(progress: Progress) {
-    if let Progress::Serves(Some(password)) = progress {
+pub(crate) fn tell_password(password: Option<Secret>) {
+    if let Some(password) = password {
         eprintln!(
             "aivonx: first start. Log in as `root` with the password {}\n        It is shown only now; change it \
              with PUT /api/account/password.",
@@ -262,7 +268,7 @@ fn say(line: &serde_json::Value) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn refuse(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn refuse(error: &anyhow::Error) -> ExitCode {
     eprintln!("aivonx: {error:#}");
     ExitCode::from(EX_CONFIG)
 }

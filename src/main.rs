@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod control_plane;
 mod demo;
+mod import_predecessor;
 mod logging;
 mod proxy;
 mod serve;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::Migrate(args)) => control_plane::migrate(&args),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Client(command)) => client::run(&command),
+        Some(Command::ImportPredecessor(args)) => import_predecessor::run(&args),
         None => serve::run(&cli::ServeArgs::default()),
     }
 }

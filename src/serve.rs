@@ -56,7 +56,7 @@ fn start(
     mut proxy: ProxyConfig,
     mut control: ControlConfig,
 ) -> anyhow::Result<DataPlane> {
-    let folder = folder(args)?;
+    let folder = folder(args.data.as_ref())?;
     std::fs::create_dir_all(&folder)
         .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
     let seal = seal_key(&control, &folder)?;
@@ -131,12 +131,13 @@ fn local_ollama() -> Option<String> {
 }
 
 /// Where everything lies that must outlive the process.
-fn folder(args: &ServeArgs) -> anyhow::Result<PathBuf> {
-    let chosen = args.data.clone().or_else(crate::proxy::state_folder);
+pub(crate) fn folder(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    let chosen = named.cloned().or_else(crate::proxy::state_folder);
     chosen.ok_or_else(|| anyhow::anyhow!("where shall the data lie? name a folder with --data"))
 }
 
-fn database(control: &ControlConfig, folder: &Path) -> anyhow::Result<DatabaseUrl> {
+/// The configured database, or a file in the folder.
+pub(crate) fn database(control: &ControlConfig, folder: &Path) -> anyhow::Result<DatabaseUrl> {
     match &control.database {
         Some(url) => Ok(url.reveal().parse()?),
         None => Ok(DatabaseUrl::Sqlite(folder.join("aivonx.db"))),

@@ -8,6 +8,7 @@ mod body;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod import;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 mod list;

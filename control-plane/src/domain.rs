@@ -3,8 +3,10 @@
 //! takes what it made.
 
 mod api_key;
+mod difference;
 pub mod fleet;
 mod hidden;
+mod import;
 mod invalid;
 mod node;
 mod node_address;
@@ -17,7 +19,9 @@ pub mod turns;
 mod user;
 
 pub use api_key::{ApiKeyDraft, NewApiKey};
+pub use difference::{BeforeAfter, Changed, Changes, Difference};
 pub use hidden::Hidden;
+pub use import::{ImportRules, WholeFleet};
 pub use invalid::Invalid;
 pub use node::{NewNode, NodeDraft, NodeDraftTls, NodeRules};
 pub use node_address::{AddressRules, node_url};

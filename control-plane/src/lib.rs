@@ -6,6 +6,7 @@
 //! api           one file a resource: reads a request, asks, answers
 //! auth          who somebody is and what they may do; values in, values out
 //! domain        drafts become valid values
+//! predecessor   moving in from the predecessor's database
 //! store         the truth, in Postgres or SQLite; every change is one transaction
 //! publish       the truth onto the bus, for the data planes
 //! seen          what the data planes report, merged
@@ -26,6 +27,7 @@ mod events;
 mod jobs;
 mod ops;
 mod planes;
+pub mod predecessor;
 mod problem;
 mod publish;
 mod routes;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
+use aivonx_shared::revision::Revision;
 use serde_json::{Map, Value, json};
 
 use crate::domain::Invalid;
@@ -28,6 +29,8 @@ pub(crate) enum ApiError {
     Malformed(String),
     /// The body is of another type than JSON.
     WrongType,
+    /// The body is of another type than YAML or JSON.
+    NoDocument,
     /// The body is longer than any that makes sense.
     TooLarge,
     /// Nobody says who asks.
@@ -49,6 +52,8 @@ pub(crate) enum ApiError {
         /// The version it has now.
         current: i64,
     },
+    /// The fleet was changed since the caller read it.
+    OtherRevision(Revision),
     /// Too many tries.
     SlowDown(Duration),
     /// The database, or another part that is needed, does not answer.
@@ -76,13 +81,14 @@ impl ApiError {
             Self::Invalid(_) => "Some fields are not valid",
             Self::Malformed(_) => "The request cannot be read",
             Self::WrongType => "The body must be JSON",
+            Self::NoDocument => "The body must be YAML or JSON",
             Self::TooLarge => "The body is too long",
             Self::NoLogin | Self::BadToken(_) | Self::WrongPassword => "Log in first",
             Self::Forbidden(_) => "Not allowed",
             Self::NotFound(_) => "Not found",
             Self::WrongMethod => "The method is not for this path",
             Self::Taken(_) => "Already taken",
-            Self::Changed { .. } => "Changed in the meantime",
+            Self::Changed { .. } | Self::OtherRevision(_) => "Changed in the meantime",
             Self::SlowDown(_) => "Too many tries",
             Self::Unavailable(_) => "Not available now",
             Self::Full => "No space left",
@@ -104,12 +110,18 @@ impl ApiError {
             | Self::NotFound(text)
             | Self::Unavailable(text) => text.clone(),
             Self::WrongType => "send Content-Type: application/json".to_owned(),
+            Self::NoDocument => {
+                "send Content-Type: application/yaml or application/json".to_owned()
+            }
             Self::TooLarge => "send less than 1 MiB".to_owned(),
             Self::NoLogin => "Authentication credentials were not provided.".to_owned(),
             Self::WrongPassword => "Invalid credentials.".to_owned(),
             Self::WrongMethod => "the Allow header says which methods there are".to_owned(),
             Self::Changed { current } => format!(
                 "it has version {current} now; read it again, then send If-Match: \"{current}\""
+            ),
+            Self::OtherRevision(revision) => format!(
+                "the fleet is at revision {revision} now; look at the difference again, then send If-Match: \"{revision}\""
             ),
             Self::SlowDown(wait) => format!("try again in {} s", seconds(*wait)),
             Self::Full => "the database's disk is full; nothing was changed".to_owned(),
@@ -155,14 +167,14 @@ impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::WrongType | Self::NoDocument => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoLogin | Self::BadToken(_) | Self::WrongPassword => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Taken(_) => StatusCode::CONFLICT,
-            Self::Changed { .. } => StatusCode::PRECONDITION_FAILED,
+            Self::Changed { .. } | Self::OtherRevision(_) => StatusCode::PRECONDITION_FAILED,
             Self::SlowDown(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
@@ -184,6 +196,9 @@ impl ResponseError for ApiError {
             }
             Self::Changed { current } => {
                 answer.insert_header((header::ETAG, format!("\"{current}\"")));
+            }
+            Self::OtherRevision(revision) => {
+                answer.insert_header((header::ETAG, format!("\"{revision}\"")));
             }
             _ => {}
         }

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::api::{
-    account, audit, config, events, fleet, jobs, keys, nodes, probe, pull, state, tokens, usage,
-    users,
+    account, audit, config, events, fleet, import, jobs, keys, nodes, probe, pull, state, tokens,
+    usage, users,
 };
 use crate::problem::ApiError;
 
@@ -42,6 +42,7 @@ pub(crate) fn api(paths: &mut ServiceConfig<'_>) {
         .service(usage::get_usage)
         .service(audit::list_audit)
         .service(fleet::export_fleet)
+        .service(import::import_fleet)
         .configure(work)
         .configure(own_and_users);
 }

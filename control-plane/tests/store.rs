@@ -21,6 +21,8 @@ mod logins;
 mod migrations;
 #[path = "store/nodes.rs"]
 mod nodes;
+#[path = "store/predecessor.rs"]
+mod predecessor;
 #[path = "store/settings.rs"]
 mod settings;
 #[path = "store/usage.rs"]

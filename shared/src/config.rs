@@ -4,6 +4,7 @@
 //! `reader` walks values and collects problems, `lines` finds the line of a key, `proxy` is the
 //! configuration itself.
 
+mod bounded;
 mod control;
 mod edge;
 mod env;
@@ -27,10 +28,17 @@ pub use proxy::{
 };
 pub use reader::{Problem, Problems};
 
+pub(crate) use bounded::refuse_endless;
 pub(crate) use lines::Lines;
 pub(crate) use networks::{network, networks, not_a_network};
 pub(crate) use reader::Reader;
 pub(crate) use units::Span;
+
+/// JSON as YAML, for people to read.
+pub(crate) fn yaml_of(json: &str) -> Option<String> {
+    let value: serde_yaml::Value = serde_yaml::from_str(json).ok()?;
+    serde_yaml::to_string(&value).ok()
+}
 
 /// Parses YAML text to a value tree; a syntax error becomes one problem with its line.
 pub(crate) fn parse_yaml(text: &str) -> Result<serde_yaml::Value, Problems> {

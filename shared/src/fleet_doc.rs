@@ -5,6 +5,7 @@
 mod aliases;
 mod anonymous;
 mod cloud;
+mod elsewhere;
 mod given;
 mod keep_alive;
 mod keys;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, HashSet};
 pub use aliases::AliasDoc;
 pub use anonymous::{Anonymous, NetworkDoc};
 pub use cloud::Cloud;
+pub use elsewhere::as_yaml;
 pub use given::Given;
 pub(crate) use given::read_given;
 pub use keep_alive::{Bounds, KeepAliveRule};

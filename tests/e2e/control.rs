@@ -6,9 +6,11 @@ mod accounts;
 mod command_line;
 mod events;
 mod faults;
+mod import;
 mod input;
 mod keys;
 mod listen;
+mod moving;
 mod operations;
 mod pulls;
 

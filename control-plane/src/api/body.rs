@@ -23,7 +23,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = read(request, payload);
+        let bytes = read(request, payload, is_json, ApiError::WrongType);
         Box::pin(async move { parse(&bytes.await?).map(Self) })
     }
 }
@@ -50,13 +50,52 @@ impl<T: DeserializeOwned + 'static> FromRequest for FormOrJson<T> {
     }
 }
 
+/// A body in YAML, or in JSON, which is YAML too.
+#[derive(Debug)]
+pub(crate) struct DocumentText(pub(crate) String);
+
+impl FromRequest for DocumentText {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = read(
+            request,
+            payload,
+            |kind| is_yaml(kind) || is_json(kind),
+            ApiError::NoDocument,
+        );
+        Box::pin(async move {
+            let text = String::from_utf8(bytes.await?.to_vec());
+            text.map(Self)
+                .map_err(|_| ApiError::Malformed("the document is not UTF-8".to_owned()))
+        })
+    }
+}
+
+fn is_json(kind: &str) -> bool {
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// RFC 9512, and the names from before it.
+fn is_yaml(kind: &str) -> bool {
+    let known = [
+        "application/yaml",
+        "application/x-yaml",
+        "text/yaml",
+        "text/x-yaml",
+    ];
+    known.contains(&kind) || (kind.starts_with("application/") && kind.ends_with("+yaml"))
+}
+
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
+    is_wanted: fn(&str) -> bool,
+    otherwise: ApiError,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
     let kind = request.content_type().to_ascii_lowercase();
-    let is_json =
-        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    let is_wanted = is_wanted(&kind);
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
     let bytes = Bytes::from_request(request, payload);
@@ -73,8 +112,8 @@ fn read(
                 ApiError::Malformed("the body did not arrive whole".to_owned())
             }
         })?;
-        if !is_json && !bytes.is_empty() {
-            return Err(ApiError::WrongType);
+        if !is_wanted && !bytes.is_empty() {
+            return Err(otherwise);
         }
         Ok(bytes)
     }
@@ -103,7 +142,7 @@ impl FromRequest for RawBody {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = read(request, payload);
+        let bytes = read(request, payload, is_json, ApiError::WrongType);
         Box::pin(async move { bytes.await.map(Self) })
     }
 }

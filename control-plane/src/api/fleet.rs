@@ -1,22 +1,68 @@
 //! The fleet document as it is published.
 
-use actix_web::{HttpResponse, get, web};
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use aivonx_shared::fleet_doc::as_yaml;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
+use super::body::Query;
+use super::version::revision_etag;
 use crate::app::App;
 use crate::auth::Permission;
 use crate::problem::ApiResult;
 
+/// In which form.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExportQuery {
+    /// `yaml` as in `fleet.yaml`, or `json`; without it what `Accept` names, or JSON.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Yaml,
+    Json,
+}
+
 /// The fleet document in force, as `fleet.yaml` would hold it (JSON is YAML, too). Secrets of nodes in it
 /// are sealed, and keys are digests.
-#[utoipa::path(tag = "settings", security(("bearer" = []), ("session" = [])), responses(
-    (status = 200, body = Object), (status = 403, description = "For operators")))]
+#[utoipa::path(tag = "settings", params(ExportQuery), security(("bearer" = []), ("session" = [])), responses(
+    (status = 200, body = Object, description = "With the revision as its ETag"),
+    (status = 403, description = "For operators")))]
 #[get("/api/proxy/fleet")]
-pub(crate) async fn export_fleet(app: web::Data<App>, actor: Actor) -> ApiResult<HttpResponse> {
+pub(crate) async fn export_fleet(
+    app: web::Data<App>,
+    actor: Actor,
+    request: HttpRequest,
+    Query(query): Query<ExportQuery>,
+) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadAudit)?;
     let fleet = app.db.fleet().await?;
+    let document = fleet.document();
+    let yaml = wants_yaml(&request, query.format).then(|| as_yaml(&document));
+    let (kind, body) = match yaml.flatten() {
+        Some(yaml) => ("application/yaml", yaml),
+        None => ("application/json", document),
+    };
     Ok(HttpResponse::Ok()
         .insert_header(("x-aivonx-revision", fleet.revision.to_string()))
-        .content_type("application/json")
-        .body(fleet.document()))
+        .insert_header(revision_etag(fleet.revision))
+        .content_type(kind)
+        .body(body))
+}
+
+fn wants_yaml(request: &HttpRequest, format: Option<Format>) -> bool {
+    let accept = request.headers().get(header::ACCEPT);
+    let accepts = accept
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    match format {
+        Some(format) => format == Format::Yaml,
+        None => accepts.contains("yaml") && !accepts.contains("json"),
+    }
 }

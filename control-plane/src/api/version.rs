@@ -3,6 +3,7 @@
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest};
+use aivonx_shared::revision::Revision;
 use serde_json::Value;
 
 use crate::problem::{ApiError, ApiResult};
@@ -47,6 +48,40 @@ impl FromRequest for IfMatch {
             Some(Err(_)) => Err(not_a_version()),
         })
     }
+}
+
+/// The revision of the fleet that `If-Match` names; `None` where there is none, or any will do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IfRevision(pub(crate) Option<Revision>);
+
+impl FromRequest for IfRevision {
+    type Error = ApiError;
+    type Future = std::future::Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let value = request.headers().get(header::IF_MATCH);
+        std::future::ready(match value.map(|value| value.to_str().map(str::trim)) {
+            None | Some(Ok("*")) => Ok(Self(None)),
+            Some(text) => {
+                let revision = text.ok().and_then(read_revision);
+                revision.map(|revision| Self(Some(revision))).ok_or_else(|| {
+                    let words = "If-Match must be a revision in quotes, as the ETag of GET /api/proxy/fleet";
+                    ApiError::Malformed(words.to_owned())
+                })
+            }
+        })
+    }
+}
+
+fn read_revision(text: &str) -> Option<Revision> {
+    let text = text.trim_start_matches("W/").trim_matches('"');
+    let (epoch, number) = text.split_once('.')?;
+    Some(Revision::new(epoch.parse().ok()?, number.parse().ok()?))
+}
+
+/// The `ETag` of a revision.
+pub(crate) fn revision_etag(revision: Revision) -> (header::HeaderName, String) {
+    (header::ETAG, format!("\"{revision}\""))
 }
 
 fn not_a_version() -> ApiError {

@@ -11,8 +11,10 @@ pub enum Permission {
     ChangeNodes,
     /// Make, change, rotate and revoke keys of the data plane.
     ChangeKeys,
-    /// Change the strategy and what else the fleet document holds; import one.
+    /// Change the strategy and what else the fleet document holds.
     ChangeSettings,
+    /// Put a whole fleet document in the place of nodes, keys and settings.
+    ImportFleet,
     /// Start and cancel pulls.
     Pull,
     /// See who used how much.
@@ -27,11 +29,12 @@ pub enum Permission {
 
 impl Permission {
     /// Each of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ReadFleet,
         Self::ChangeNodes,
         Self::ChangeKeys,
         Self::ChangeSettings,
+        Self::ImportFleet,
         Self::Pull,
         Self::ReadUsage,
         Self::ReadAudit,
@@ -46,6 +49,7 @@ impl Permission {
             Self::ChangeNodes => "change_nodes",
             Self::ChangeKeys => "change_keys",
             Self::ChangeSettings => "change_settings",
+            Self::ImportFleet => "import_fleet",
             Self::Pull => "pull",
             Self::ReadUsage => "read_usage",
             Self::ReadAudit => "read_audit",
@@ -64,7 +68,8 @@ impl Permission {
             | Self::ChangeSettings
             | Self::Pull
             | Self::ReadAudit => Role::Operator,
-            Self::ManageUsers => Role::Admin,
+            // it takes out whatever the document does not name
+            Self::ImportFleet | Self::ManageUsers => Role::Admin,
         }
     }
 }
@@ -94,9 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_does_all_but_manage_users() {
+    fn an_operator_does_all_but_manage_users_and_import() {
         let all = Permission::ALL.map(Permission::as_str).into_iter();
-        let expected: Vec<_> = all.filter(|name| *name != "manage_users").collect();
+        let admins = ["import_fleet", "manage_users"];
+        let expected: Vec<_> = all.filter(|name| !admins.contains(name)).collect();
         assert_eq!(of(Role::Operator), expected);
     }
 

@@ -143,7 +143,7 @@ struct Plain {
 
 impl NewNode {
     /// What a node is of which nothing was said.
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             name: String::new(),
             slug: String::new(),
@@ -163,6 +163,19 @@ impl NewNode {
             bearer_token: None,
             headers: BTreeMap::new(),
             discover: "none".to_owned(),
+        }
+    }
+
+    /// What is left of a node where nothing is said of it but that it is there: what it is called, and
+    /// where it was.
+    pub(super) fn bare(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            slug: self.slug.clone(),
+            url: self.url.clone(),
+            address: self.address.clone(),
+            port: self.port,
+            ..Self::empty()
         }
     }
 }

@@ -94,6 +94,12 @@ impl SettingsPatch {
         Self::parse(json!({"strategy": strategy}), &[])
     }
 
+    /// What makes these settings of any others.
+    pub fn whole(settings: &Settings) -> Self {
+        let whole = SETTING_KEYS.map(|key| (key.to_owned(), settings.get(key).cloned()));
+        Self(whole.into())
+    }
+
     /// What is to be set; `None` falls back to the default.
     pub(crate) fn into_parts(self) -> BTreeMap<String, Option<Value>> {
         self.0

@@ -5,7 +5,7 @@ use aivonx_shared::revision::Revision;
 use super::api_key::ApiKey;
 use super::node::Node;
 use super::{Db, StoreError, run};
-use crate::domain::{self, Settings};
+use crate::domain::{self, Settings, WholeFleet};
 
 /// The whole fleet at one revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,16 @@ impl Fleet {
                 .map(|key| (key.spec(), key.sha256.reveal())),
             &self.settings,
         )
+    }
+
+    /// What of it a document can say: what another one is laid beside.
+    pub fn whole(&self) -> WholeFleet {
+        let keys = self.keys.iter();
+        WholeFleet {
+            nodes: self.nodes.iter().map(Node::spec).collect(),
+            keys: keys.map(|key| (key.spec(), key.sha256.clone())).collect(),
+            settings: self.settings.clone(),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Import {
     pub users: Vec<(NewUser, Hidden)>,
     /// Settings.
     pub settings: SettingsPatch,
-    /// Takes nodes and keys out that are not imported. Users stay.
+    /// Takes nodes and keys out that are not imported. Users stay, and so do keys that are disabled.
     pub replace: bool,
     /// Refused as `Conflict` at another revision: what a dry run showed is what happens.
     pub expected: Option<Revision>,

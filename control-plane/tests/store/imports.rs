@@ -1,7 +1,12 @@
 //! Imports: all or nothing, and newer than everything before.
 
-use aivonx_control_plane::domain::{Role, SettingsPatch};
-use aivonx_control_plane::store::{Import, ImportNode, Imported, NodeFilter, Page, StoreError};
+use aivonx_control_plane::domain::{
+    AddressRules, Difference, ImportRules, Role, SettingsPatch, WholeFleet,
+};
+use aivonx_control_plane::store::{
+    ApiKeyFilter, Import, ImportNode, Imported, NodeFilter, Page, StoreError,
+};
+use aivonx_shared::sealed::SealKey;
 use serde_json::json;
 
 use crate::world::{World, at, change, digest, hidden, key, node, on_both, user};
@@ -10,6 +15,9 @@ on_both!(
     nodes_keep_their_ids_and_ages_and_new_ones_come_after,
     what_is_there_becomes_what_is_imported,
     an_import_is_taken_over_whole_or_not_at_all,
+    a_disabled_key_stays_where_no_document_names_it,
+    what_was_a_networks_id_may_become_a_keys,
+    a_fleet_laid_beside_its_own_document_is_the_same,
 );
 
 fn one(id: Option<i64>, name: &str) -> ImportNode {
@@ -132,9 +140,95 @@ async fn an_import_is_taken_over_whole_or_not_at_all(world: World) {
         ..Import::default()
     };
     let error = db.import(&change(), import).await.unwrap_err();
-    assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+    assert_eq!(error, StoreError::Duplicate { field: "key_id" });
     assert_eq!(
         (db.fleet().await.unwrap(), world.audit().await.len()),
         before
     );
+}
+
+async fn a_disabled_key_stays_where_no_document_names_it(world: World) {
+    let db = &world.db;
+    for (id, letter) in [("off", 'a'), ("on", 'b')] {
+        let mut new = key(id);
+        new.enabled = id == "on";
+        db.create_api_key(&change(), new, digest(letter))
+            .await
+            .unwrap();
+    }
+    let import = Import {
+        replace: true,
+        ..Import::default()
+    };
+    let (done, _) = db.import(&change(), import).await.unwrap();
+    assert_eq!(done.deleted, 1);
+    let left = db
+        .api_keys(ApiKeyFilter::default(), Page::ALL)
+        .await
+        .unwrap();
+    assert_eq!(left.rows[0].key_id, "off");
+    assert_eq!(left.count, 1);
+}
+
+async fn what_was_a_networks_id_may_become_a_keys(world: World) {
+    let db = &world.db;
+    let networks = json!({"anonymous": [{"cidr": "10.0.0.0/8", "id": "office"}]});
+    let patch = SettingsPatch::parse(networks, &[]).unwrap();
+    db.set_settings(&change(), None, patch).await.unwrap();
+    let import = Import {
+        keys: vec![(key("office"), digest('a'))],
+        settings: SettingsPatch::whole(&WholeFleet::default().settings),
+        replace: true,
+        ..Import::default()
+    };
+    db.import(&change(), import).await.unwrap();
+    assert_eq!(db.fleet().await.unwrap().keys[0].key_id, "office");
+}
+
+async fn a_fleet_laid_beside_its_own_document_is_the_same(world: World) {
+    let db = &world.db;
+    db.create_node(&change(), node("GPU (rack 2)"))
+        .await
+        .unwrap();
+    db.create_node(&change(), node("GPU-rack-2")).await.unwrap();
+    let mut new = key("k");
+    (new.expires_at, new.rate) = (Some(at(0).utc()), Some("60/m".to_owned()));
+    db.create_api_key(&change(), new, digest('a'))
+        .await
+        .unwrap();
+    let settings = json!({"strategy": "lowest_latency", "keep_alive": [{"max": "1h"}]});
+    let patch = SettingsPatch::parse(settings, &[]).unwrap();
+    db.set_settings(&change(), None, patch).await.unwrap();
+
+    let fleet = db.fleet().await.unwrap();
+    let rules = ImportRules {
+        addresses: &AddressRules::default(),
+        key: &SealKey::parse(&"07".repeat(32)).unwrap(),
+    };
+    let wanted = fleet
+        .whole()
+        .with_document(&fleet.document(), rules)
+        .unwrap();
+    assert_eq!(
+        Difference::between(&fleet.whole(), &wanted),
+        Difference::default()
+    );
+    let import = Import {
+        nodes: wanted
+            .nodes
+            .iter()
+            .map(|node| ImportNode {
+                id: None,
+                created_at: None,
+                node: node.clone(),
+            })
+            .collect(),
+        keys: wanted.keys.clone(),
+        settings: wanted.settings_patch(),
+        replace: true,
+        ..Import::default()
+    };
+    let (done, _) = db.import(&change(), import).await.unwrap();
+    assert_eq!(done, Imported::default());
+    assert_eq!(db.fleet().await.unwrap().document(), fleet.document());
 }

@@ -40,7 +40,6 @@ pub(crate) struct Apart {
     control: Option<Child>,
     /// Where it listens.
     at: String,
-    environment: Vec<(String, String)>,
     /// Where the control plane's operations listener is.
     pub(crate) control_ops: SocketAddr,
     pub(crate) environment: Vec<(String, String)>,

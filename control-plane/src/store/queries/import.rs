@@ -32,13 +32,14 @@ pub(in crate::store) async fn import(
     for one in import.nodes {
         put_node(conn, &change, one, &mut done).await?;
     }
+    // before the keys: an id that was a network's may be a key's now
+    settings::set(conn, change.clone(), None, import.settings).await?;
     for (key, sha256) in import.keys {
         put_key(conn, &change, (key, sha256), &mut done).await?;
     }
     for (user, hash) in import.users {
         put_user(conn, &change, (user, hash), &mut done).await?;
     }
-    settings::set(conn, change.clone(), None, import.settings).await?;
     let revision = audit::new_epoch(conn, change).await?;
     Ok((done, revision))
 }
@@ -60,7 +61,9 @@ async fn take_out_others(
         deleted += 1;
     }
     let ids: HashSet<_> = import.keys.iter().map(|(key, _)| &key.key_id).collect();
+    // disabled ones are in no fleet document: that they are missing says nothing
     let present: Vec<(i64, String)> = api_keys::table
+        .filter(api_keys::enabled.eq(true))
         .select((api_keys::id, api_keys::key_id))
         .order(api_keys::id)
         .load(conn)
