@@ -24,6 +24,7 @@ use crate::domain::AddressRules;
 use crate::publish::Publisher;
 use crate::routes;
 use crate::store::{DatabaseUrl, Db, StoreError};
+use crate::usage::Intake;
 
 pub(crate) use signing::Signing;
 
@@ -144,6 +145,7 @@ impl Bound {
         }
         let ring = signing::read(&db, &options.seal, config.logins.access_token).await?;
         let publisher = Publisher::new(db.clone(), Arc::clone(&options.bus));
+        let intake = Intake::new(db.clone(), Arc::clone(&options.bus));
         let app = web::Data::new(App {
             publisher: publisher.clone(),
             bus: options.bus,
@@ -170,6 +172,7 @@ impl Bound {
             result = server => result.map_err(StartError::Serve),
             ((), ()) = async { tokio::join!(ended, std::future::pending()) } => Ok(()),
             () = publisher.run() => Ok(()),
+            () = intake.run() => Ok(()),
             () = Arc::clone(&app).follow_signing() => Ok(()),
         }
     }

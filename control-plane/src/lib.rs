@@ -8,6 +8,7 @@
 //! domain        drafts become valid values
 //! store         the truth, in Postgres or SQLite; every change is one transaction
 //! publish       the truth onto the bus, for the data planes
+//! usage         what was used, off the bus into the store
 //! docs          the API's documentation, made from the handlers
 //! ```
 
@@ -20,5 +21,6 @@ mod problem;
 mod publish;
 mod routes;
 pub mod store;
+mod usage;
 
 pub use app::{Bound, Options, StartError};

@@ -13,6 +13,7 @@ mod networks;
 mod proxy;
 mod reader;
 mod units;
+mod usage;
 
 pub use control::{ControlConfig, LoginConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
@@ -23,6 +24,7 @@ pub use proxy::{
     ProxyConfig, TimeoutConfig,
 };
 pub use reader::{Problem, Problems};
+pub use usage::UsageConfig;
 
 pub(crate) use lines::Lines;
 pub(crate) use networks::{network, networks, not_a_network};

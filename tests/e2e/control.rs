@@ -6,6 +6,7 @@ mod accounts;
 mod faults;
 mod input;
 mod keys;
+mod usage;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use aivonx_test_servers::{Postgres, Redis};
@@ -30,34 +31,60 @@ pub(crate) struct Stack {
     /// `root`'s access token.
     pub(crate) token: String,
     pub(crate) apart: Option<Apart>,
+    /// How the data plane is started.
+    setup: Setup,
+    /// Where it keeps what outlives it.
+    folder: tempfile::TempDir,
 }
 
 /// What runs beside the data plane.
 pub(crate) struct Apart {
     control: Option<Child>,
+    /// Where the control plane listens.
+    control_at: String,
     environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
-    /// Where the data plane keeps its last good fleet.
-    folder: tempfile::TempDir,
 }
 
 impl Stack {
     /// Starts them and logs in.
     pub(crate) async fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
         let (setup, apart) = match kind {
-            Kind::Alone => (Setup::serve().env("ROOT_PASSWORD", ROOT), None),
+            Kind::Alone => {
+                let setup = Setup::serve().env("ROOT_PASSWORD", ROOT);
+                (setup.data(&state), None)
+            }
             Kind::Many => {
-                let (setup, apart) = tokio::task::spawn_blocking(Apart::start).await.unwrap();
+                let start = move || Apart::start(&state);
+                let (setup, apart) = tokio::task::spawn_blocking(start).await.unwrap();
                 (setup, Some(apart))
             }
         };
-        let aivonx = setup.start().await;
+        let aivonx = setup.clone().start().await;
         let token = log_in(&aivonx, "root", ROOT).await;
         Self {
             aivonx,
             token,
             apart,
+            setup,
+            folder,
+        }
+    }
+
+    /// Starts the data plane again, once it has ended, with what it kept.
+    pub(crate) async fn start_again(&mut self) {
+        self.aivonx = self.setup.clone().start().await;
+    }
+
+    /// Where the data plane keeps what outlives it; `serve` keeps the data of both planes there.
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        let state = self.folder.path().join("state");
+        match &self.apart {
+            Some(_) => state,
+            None => state.join("data-plane"),
         }
     }
 
@@ -123,9 +150,8 @@ pub(crate) async fn log_in(aivonx: &Aivonx, name: &str, password: &str) -> Strin
 }
 
 impl Apart {
-    fn start() -> (Setup, Self) {
+    fn start(state: &Path) -> (Setup, Self) {
         let (postgres, redis) = (Postgres::new().unwrap(), Redis::new());
-        let folder = tempfile::tempdir().unwrap();
         let database = postgres.database().unwrap();
         let environment = [
             ("AIVONX_CONTROL_PLANE__DATABASE", database),
@@ -139,13 +165,14 @@ impl Apart {
             .to_vec();
         let mut apart = Self {
             control: None,
+            control_at: String::new(),
             environment,
             postgres,
             redis,
-            folder,
         };
         let control = apart.start_control("127.0.0.1:0");
-        let setup = Setup::bus(&apart.redis.url(), &apart.folder.path().join("plane"))
+        apart.control_at.clone_from(&control);
+        let setup = Setup::bus(&apart.redis.url(), state)
             .env("AIVONX_SECRET_KEY", &"07".repeat(32))
             .set("FRONT_DOOR__TO", &format!("http://{control}"))
             .set("FRONT_DOOR__TOKEN", DOOR);
@@ -169,6 +196,12 @@ impl Apart {
             serde_json::from_str(&line).expect("the control plane did not start");
         self.control = Some(child);
         listening["control"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts the control plane again where it was.
+    pub(crate) fn start_control_again(&mut self) {
+        let at = self.control_at.clone();
+        self.start_control(&at);
     }
 
     /// Kills the control plane, as a machine that loses its power does.
