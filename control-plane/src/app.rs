@@ -172,7 +172,7 @@ impl Bound {
             result = server => result.map_err(StartError::Serve),
             ((), ()) = async { tokio::join!(ended, std::future::pending()) } => Ok(()),
             () = publisher.run() => Ok(()),
-            () = intake.run() => Ok(()),
+            () = Box::pin(intake.run()) => Ok(()),
             () = Arc::clone(&app).follow_signing() => Ok(()),
         }
     }

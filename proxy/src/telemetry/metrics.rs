@@ -307,7 +307,7 @@ impl Metrics {
 
     /// So many batches of usage wait to be stored.
     pub(crate) fn usage_waits(&self, batches: usize) {
-        self.usage_waiting.set(batches as i64);
+        self.usage_waiting.set(batches.cast_signed() as i64);
     }
 
     /// Usage of so many requests was given up.
