@@ -212,7 +212,9 @@ fn everything_counts_once_whatever_dies() {
                 }
                 3 if !is_last => {
                     // the control plane stores, and dies before it says so
-                    on_bus.iter().for_each(|batch| store.add(batch));
+                    for batch in &on_bus {
+                        store.add(batch);
+                    }
                 }
                 4..6 => {
                     for batch in on_bus.drain(..) {
@@ -353,11 +355,17 @@ impl World {
     /// Stores what the bus holds, as a control plane does.
     async fn store(&self, store: &mut Store) {
         let taken = self.bus.take_usage(1000).await.unwrap();
-        taken.iter().for_each(|taken| store.add(&taken.batch));
+        for taken in &taken {
+            store.add(&taken.batch);
+        }
         self.bus.ack_usage(&taken).await.unwrap();
     }
 }
 
+#[expect(
+    clippy::default_trait_access,
+    reason = "their type is `upstream`'s, which `sync` does not know"
+)]
 fn count(road: &UsageRoad, requests: u64) {
     for _ in 0..requests {
         let used = Used {
