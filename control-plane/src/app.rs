@@ -33,6 +33,7 @@ use crate::publish::Publisher;
 use crate::routes;
 use crate::store::{DatabaseUrl, Db, StoreError};
 use crate::telemetry::{self, Metrics};
+use crate::usage::Intake;
 
 pub(crate) use signing::Signing;
 
@@ -202,6 +203,7 @@ impl Bound {
         operations.serves(opened.db.clone());
         let (app, listener) = self.into_app(opened.db, opened.ring);
         let publisher = app.publisher.clone();
+        let intake = Intake::new(app.db.clone(), Arc::clone(&app.bus));
         let server = serve(&app, listener)?;
         let handle = server.handle();
         said(Progress::Serves(opened.made_up));
@@ -216,6 +218,7 @@ impl Bound {
             result = server => result.map_err(StartError::Serve),
             ((), ()) = async { tokio::join!(ended, std::future::pending()) } => Ok(()),
             () = publisher.run() => Ok(()),
+            () = Box::pin(intake.run()) => Ok(()),
             () = Arc::clone(&app).follow_signing() => Ok(()),
             () = app.runner().run() => Ok(()),
             () = app.events.run(&app.db, &*app.bus) => Ok(()),

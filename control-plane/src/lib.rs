@@ -13,6 +13,7 @@
 //! planes        asks a data plane to do something: it alone reaches nodes
 //! jobs          work that outlives a request: pulls
 //! events        what changes, for those who listen
+//! usage         what was used, off the bus into the store
 //! docs          the API's documentation, made from the handlers
 //! ops           the operations listener: metrics and probes
 //! telemetry     what is counted
@@ -34,6 +35,7 @@ mod routes;
 mod seen;
 pub mod store;
 pub mod telemetry;
+mod usage;
 
 pub use app::{Bound, Options, Progress, StartError};
 pub use ops::Operations;

@@ -43,6 +43,7 @@ use crate::sync::disk::Disk;
 use crate::sync::file::FleetFile;
 use crate::sync::members::Members;
 use crate::sync::report::{Reporter, instance_name};
+use crate::sync::usage::UsageRoad;
 use crate::sync::{FleetSource, Source, has_callers};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
@@ -201,7 +202,8 @@ impl Bound {
     pub fn run(self, exit: fn() -> !) -> Result<(), StartError> {
         let addresses = self.addresses()?;
         let seed = self.config.seed.unwrap_or_else(fastrand::get_seed);
-        let parts = Parts::new(&self.config, addresses, seed)?;
+        let parts = Parts::new(&self.config, &self.fleet, addresses, seed)?;
+        let usage = parts.usage.clone();
         let (source, reporter) = parts.source(&self.config, self.fleet);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(&self.config));
@@ -225,6 +227,7 @@ impl Bound {
             members: Arc::clone(&parts.members),
             source,
             reporter,
+            usage: parts.usage.clone(),
             changes: parts.changed.subscribe(),
         };
         server.add_service(background_service("fleet", background));
@@ -240,6 +243,10 @@ impl Bound {
         server.run(RunArgs {
             shutdown_signal: Box::new(signals),
         });
+        // here after a SIGINT, and where a drain took too long
+        if let Some(usage) = usage {
+            usage.keep();
+        }
         Ok(())
     }
 }
@@ -257,6 +264,10 @@ struct Parts {
     draining: Arc<AtomicBool>,
     first_round: Arc<AtomicBool>,
     access_log: AccessLogger,
+    /// Where somebody stores usage.
+    usage: Option<Arc<UsageRoad>>,
+    /// Which process this is.
+    instance: String,
     changed: watch::Sender<u64>,
     addresses: Addresses,
     /// Open connections of clients.
@@ -266,7 +277,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &ProxyConfig, addresses: Addresses, seed: u64) -> Result<Self, StartError> {
+    fn new(
+        config: &ProxyConfig,
+        source: &FleetSource,
+        addresses: Addresses,
+        seed: u64,
+    ) -> Result<Self, StartError> {
         let limits = &config.edge.limits;
         let fleet = Arc::new(Fleet::new(config.breaker));
         let access_log = match config.access_log {
@@ -277,6 +293,7 @@ impl Parts {
         let stores = Stores::new(Arc::clone(&fleet), config.timeouts, Arc::clone(&metrics));
         let names = Arc::new(Names::new(config.hosts_file.clone()));
         let changed = watch::Sender::new(0);
+        let instance = instance_name(&hostname());
         let members = Arc::new(Members {
             fleet: Arc::clone(&fleet),
             names: Arc::clone(&names),
@@ -296,6 +313,8 @@ impl Parts {
                 limits.connections_per_client,
                 metrics.connections(),
             )),
+            usage: usage_road(config, source, &instance, &metrics),
+            instance,
             metrics,
             names,
             stores: Arc::new(stores),
@@ -332,6 +351,7 @@ impl Parts {
             ),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
+            usage: self.usage.as_ref().map(|usage| usage.counts()),
             timeouts: config.timeouts,
             max_attempts: config.max_attempts as u32,
             version: config.version.clone(),
@@ -423,7 +443,7 @@ impl Parts {
             active: Box::new(move || active.count()),
             draining: Arc::clone(&self.draining),
             ops: advertised.unwrap_or_else(|| Advertise::by_default(ops, &hostname)),
-            instance: instance_name(&hostname),
+            instance: self.instance.clone(),
             started: SystemTime::now(),
         }
     }
@@ -466,9 +486,24 @@ impl Parts {
             handed_over: Arc::clone(&self.handed_over),
             draining: Arc::clone(&self.draining),
             access_log: self.access_log.clone(),
+            usage: self.usage.clone(),
             exit,
         }
     }
+}
+
+/// The way of usage to a control plane, where there is one.
+fn usage_road(
+    config: &ProxyConfig,
+    source: &FleetSource,
+    instance: &str,
+    metrics: &Arc<Metrics>,
+) -> Option<Arc<UsageRoad>> {
+    let FleetSource::Bus { bus, folder, .. } = source else {
+        return None;
+    };
+    let road = UsageRoad::new(bus, metrics, config.usage, instance, folder.as_deref());
+    Some(Arc::new(road))
 }
 
 /// This machine's name; empty where it has none that is text.
@@ -507,6 +542,7 @@ struct Background {
     source: Source,
     /// Where somebody listens.
     reporter: Option<Reporter>,
+    usage: Option<Arc<UsageRoad>>,
     changes: watch::Receiver<u64>,
 }
 
@@ -526,6 +562,7 @@ impl BackgroundService for Background {
             follow,
             self.members.follow(),
             self.report(),
+            self.bring_usage(),
             self.keep_in_force(),
             self.keep_certificate()
         );
@@ -536,6 +573,12 @@ impl Background {
     async fn report(&self) {
         if let Some(reporter) = &self.reporter {
             reporter.run().await;
+        }
+    }
+
+    async fn bring_usage(&self) {
+        if let Some(usage) = &self.usage {
+            usage.run().await;
         }
     }
 

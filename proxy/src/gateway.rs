@@ -40,6 +40,7 @@ use crate::request::route::Route;
 use crate::store::Stores;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::usage::UsageCounts;
 use crate::upstream::connection::Connections;
 use crate::upstream::control::ControlPlane;
 use ctx::RequestCtx;
@@ -55,6 +56,8 @@ pub(crate) struct Gateway {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLogger,
+    /// Usage for a control plane; `None` where there is none.
+    pub(crate) usage: Option<Arc<UsageCounts>>,
     pub(crate) timeouts: TimeoutConfig,
     pub(crate) max_attempts: u32,
     pub(crate) version: Option<String>,

@@ -1,6 +1,7 @@
 //! How the fleet document reaches a data plane: from a `file` of its own, or over the `bus` from a
 //! control plane, with the last good one on `disk`. An invalid document leaves the one in force.
-//! `discover` turns entries that stand for a whole name into nodes; `report` says what became of it all.
+//! `discover` turns entries that stand for a whole name into nodes; `report` says what became of it all,
+//! and `usage` what was used.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(crate) mod disk;
 pub(crate) mod file;
 pub(crate) mod members;
 pub(crate) mod report;
+pub(crate) mod usage;
 
 /// Where a data plane has its fleet from.
 #[derive(Debug)]

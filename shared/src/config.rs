@@ -16,6 +16,7 @@ mod proxy;
 mod reader;
 mod token;
 mod units;
+mod usage;
 
 pub use control::{ControlConfig, LoginConfig, PullConfig};
 pub use edge::{EdgeConfig, LimitConfig, TlsConfig};
@@ -27,6 +28,7 @@ pub use proxy::{
     ProxyConfig, TimeoutConfig,
 };
 pub use reader::{Problem, Problems};
+pub use usage::UsageConfig;
 
 pub(crate) use bounded::refuse_endless;
 pub(crate) use lines::Lines;

@@ -13,6 +13,7 @@ mod listen;
 mod moving;
 mod operations;
 mod pulls;
+mod usage;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 

@@ -99,6 +99,11 @@ impl Db {
         run!(self, write, usage::add(id, instance, now, rows))
     }
 
+    /// Forgets which batches were stored before an instant: nobody brings them again.
+    pub async fn forget_usage_batches(&self, before: Time) -> Result<(), StoreError> {
+        run!(self, write, usage::forget_batches(before))
+    }
+
     /// Sums of usage, in the order of hour, key, model and node.
     pub async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         run!(self, read, usage::sums(query))

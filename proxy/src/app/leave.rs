@@ -16,6 +16,7 @@ use crate::edge::Connections;
 use crate::edge::handover::{self, Inheritance, Named};
 use crate::gateway::Active;
 use crate::store::Stores;
+use crate::sync::usage::UsageRoad;
 use crate::telemetry::access_log::AccessLogger;
 
 /// How long idle connections stay open after a hand-over: a client that sends its next request within
@@ -154,6 +155,7 @@ pub(super) struct Drain {
     pub(super) handed_over: Arc<AtomicBool>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) access_log: AccessLogger,
+    pub(super) usage: Option<Arc<UsageRoad>>,
     pub(super) exit: fn() -> !,
 }
 
@@ -178,6 +180,9 @@ impl BackgroundService for Drain {
         self.wait_while(Duration::MAX, || self.active.count() > 0)
             .await;
         tracing::info!("drained");
+        if let Some(usage) = &self.usage {
+            usage.finish().await;
+        }
         self.access_log.flush();
         (self.exit)()
     }

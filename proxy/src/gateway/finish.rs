@@ -8,10 +8,12 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::ctx::RequestCtx;
 use crate::edge;
+use crate::fleet::Node;
 use crate::request::route::Route;
 use crate::telemetry::access_log::{AccessLine, timestamp};
 use crate::telemetry::metrics::{Finished, Metrics};
 use crate::telemetry::series::SeriesKey;
+use crate::telemetry::usage::{Used, hour_of};
 use crate::upstream::retry::{Judgement, names_the_runner};
 use crate::upstream::usage::Tokens;
 
@@ -31,6 +33,7 @@ impl Gateway {
         let tokens = tokens(ctx, status);
         let outcome = ctx.outcome.unwrap_or_else(|| outcome(ctx, status, error));
         let node = ctx.node.take();
+        self.count_usage(ctx, node.as_deref(), status, tokens);
         let serial = node.as_ref().map_or(0, |node| node.serial());
         let node = node.as_ref().map_or("", |node| node.name());
         let duration = now - ctx.began;
@@ -105,6 +108,29 @@ impl Gateway {
         };
         metrics.called(&caller.grant.id, tokens);
         (&caller.grant.id, caller.user().unwrap_or(""))
+    }
+
+    /// Counts what a node did for a caller, for the control plane.
+    fn count_usage(&self, ctx: &RequestCtx, node: Option<&Node>, status: u16, tokens: Tokens) {
+        let Route::Node(route) = ctx.route else {
+            return;
+        };
+        if let (Some(usage), Some(node), Some(caller), 200) =
+            (&self.usage, node, &ctx.caller, status)
+            && route.uses_model()
+        {
+            let entry = ctx.resolved.entry.as_ref();
+            let used = Used {
+                key: &caller.grant.id,
+                model: (
+                    entry.map_or(u32::MAX, |entry| entry.id.0),
+                    ctx.resolved.label(),
+                ),
+                node: (node.serial(), node.name()),
+                tokens,
+            };
+            usage.count(hour_of(SystemTime::now()), &used);
+        }
     }
 
     /// A 500 that was relayed, or an error line within a stream, speaks against the runner only

@@ -46,16 +46,23 @@ impl Disk {
         let mut folders = DirBuilder::new();
         folders.recursive(true).mode(0o700).create(&self.folder)?;
         // another process may write here, too
-        let fresh = self.folder.join(format!("{NAME}.{}", std::process::id()));
-        let written = write_whole(&fresh, &published.to_json())
-            .and_then(|()| fs::rename(&fresh, self.path()))
-            // the name is on disk once its folder is
-            .and_then(|()| File::open(&self.folder)?.sync_all());
-        if written.is_err() {
-            let _ = fs::remove_file(&fresh);
-        }
-        written
+        let fresh = format!("{NAME}.{}", std::process::id());
+        replace(&self.folder, NAME, &fresh, &published.to_json())
     }
+}
+
+/// Writes a file whole in the place of the one before, for its owner alone. It is called `fresh` until
+/// it is on disk.
+pub(super) fn replace(folder: &Path, name: &str, fresh: &str, text: &str) -> std::io::Result<()> {
+    let fresh = folder.join(fresh);
+    let written = write_whole(&fresh, text)
+        .and_then(|()| fs::rename(&fresh, folder.join(name)))
+        // the name is on disk once its folder is
+        .and_then(|()| File::open(folder)?.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
 }
 
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {

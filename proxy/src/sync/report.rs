@@ -180,7 +180,8 @@ impl Others {
     }
 }
 
-fn ticks(every: Duration) -> Interval {
+/// A clock that does not make up for ticks that it missed.
+pub(super) fn ticks(every: Duration) -> Interval {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick

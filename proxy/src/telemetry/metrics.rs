@@ -53,6 +53,8 @@ pub(crate) struct Metrics {
     store_jobs: IntGaugeVec,
     bus_connected: IntGaugeVec,
     bus_failures: IntCounterVec,
+    usage_waiting: IntGauge,
+    usage_lost: IntCounterVec,
     totals: Totals,
     series: SeriesCache,
     key_series: KeyCache,
@@ -188,8 +190,17 @@ impl Metrics {
             )?,
             bus_failures: families.counters(
                 "bus_failures_total",
-                "What could not be done on the way to or from the control plane: report, load, keep.",
+                "What could not be done on the way to or from the control plane: report, load, usage, keep.",
                 &["what"],
+            )?,
+            usage_waiting: families.gauge(
+                "usage_waiting_batches",
+                "Batches of usage that the control plane has not stored yet, as far as is known.",
+            )?,
+            usage_lost: families.counters(
+                "usage_lost_requests_total",
+                "Requests in batches of usage that were given up before they were known to be stored.",
+                &[],
             )?,
             totals: Totals::default(),
             registry: families.0,
@@ -292,6 +303,17 @@ impl Metrics {
     /// Something on the bus failed.
     pub(crate) fn bus_failed(&self, what: &'static str) {
         self.bus_failures.with_label_values(&[what]).inc();
+    }
+
+    /// So many batches of usage wait to be stored.
+    pub(crate) fn usage_waits(&self, batches: usize) {
+        self.usage_waiting.set(batches.cast_signed() as i64);
+    }
+
+    /// Usage of so many requests was given up.
+    pub(crate) fn usage_lost(&self, requests: u64) {
+        let lost = self.usage_lost.with_label_values::<&str>(&[]);
+        lost.inc_by(requests);
     }
 
     /// What was counted since the start, over all.

@@ -10,8 +10,8 @@ use serde_yaml::Value;
 
 use super::units::{Size, Span};
 use super::{
-    EdgeConfig, FrontDoorConfig, Lines, OperationsConfig, Overrides, Problems, Reader, edge,
-    front_door, networks, operations, parse_yaml,
+    EdgeConfig, FrontDoorConfig, Lines, OperationsConfig, Overrides, Problems, Reader, UsageConfig,
+    edge, front_door, networks, operations, parse_yaml, usage,
 };
 use crate::bus::redis::RedisBus;
 use crate::fleet_doc::{Outside, Secret};
@@ -53,6 +53,8 @@ pub struct ProxyConfig {
     pub residency: PollConfig,
     /// When a failing node or runner is left alone.
     pub breaker: BreakerConfig,
+    /// How usage is brought to the control plane.
+    pub usage: UsageConfig,
     /// What `/api/version` answers instead of the lowest version in service.
     pub version: Option<String>,
     /// Where the access lines go.
@@ -204,6 +206,7 @@ fn read_proxy(proxy: &Reader<'_>) -> ProxyConfig {
         inventory: read_poll(&proxy.section("inventory"), 30),
         residency: read_poll(&proxy.section("residency"), 5),
         breaker: read_breaker(&proxy.section("breaker")),
+        usage: usage::read(&proxy.section("usage")),
         version: proxy.get("version"),
         access_log: if proxy.or("access_log", true) {
             AccessLog::Stdout

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::PATIENCE;
 
 /// How an aivonx is started.
+#[derive(Clone)]
 pub(crate) struct Setup {
     /// The text of its fleet file; `None` where the fleet comes over a bus.
     fleet: Option<String>,
@@ -20,6 +21,8 @@ pub(crate) struct Setup {
     role: &'static str,
     env: Vec<(String, String)>,
     arguments: Vec<&'static str>,
+    /// Where `serve` keeps its data; `None`: in a folder that goes with the process.
+    data: Option<std::path::PathBuf>,
     wait_ready: bool,
 }
 
@@ -31,6 +34,7 @@ impl Setup {
             ("PROBE__TIMEOUT", "300ms"),
             ("RESIDENCY__INTERVAL", "100ms"),
             ("INVENTORY__INTERVAL", "300ms"),
+            ("USAGE__INTERVAL", "100ms"),
             ("TIMEOUTS__DRAIN", "20s"),
             ("SEED", "7"),
         ];
@@ -43,6 +47,7 @@ impl Setup {
             role: "proxy",
             env,
             arguments: Vec::new(),
+            data: None,
             wait_ready: true,
         }
     }
@@ -66,6 +71,12 @@ impl Setup {
         let mut setup = Self::fleet("");
         (setup.fleet, setup.role) = (None, "serve");
         setup
+    }
+
+    /// Keeps the data of `serve` in this folder, which another start finds again.
+    pub(crate) fn data(mut self, folder: &std::path::Path) -> Self {
+        self.data = Some(folder.to_owned());
+        self
     }
 
     /// The same with more keys for each node and for the document.
@@ -143,7 +154,7 @@ impl Aivonx {
         command.arg(setup.role);
         if setup.role == "serve" {
             command.args(["--control-listen", "127.0.0.1:0", "--data"]);
-            command.arg(folder.path().join("data"));
+            command.arg(setup.data.unwrap_or_else(|| folder.path().join("data")));
         }
         if !setup
             .arguments
@@ -306,6 +317,13 @@ impl Aivonx {
             .parse::<u64>()
             .unwrap()
             * 1024
+    }
+
+    /// Kills it, as a machine that loses its power does.
+    pub(crate) fn kill(&mut self) {
+        self.ended = true;
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits until it has ended; its exit code.

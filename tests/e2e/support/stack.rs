@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use aivonx_test_servers::{Postgres, Redis};
@@ -33,6 +34,10 @@ pub(crate) struct Stack {
     /// `root`'s access token.
     pub(crate) token: String,
     pub(crate) apart: Option<Apart>,
+    /// How the data plane is started.
+    setup: Setup,
+    /// Where it keeps what outlives it.
+    folder: tempfile::TempDir,
 }
 
 /// What runs beside the data plane.
@@ -45,26 +50,46 @@ pub(crate) struct Apart {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
-    /// Where the data plane keeps its last good fleet.
-    folder: tempfile::TempDir,
 }
 
 impl Stack {
     /// Starts them and logs in.
     pub(crate) async fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
         let (setup, apart) = match kind {
-            Kind::Alone => (Setup::serve().env("ROOT_PASSWORD", ROOT), None),
+            Kind::Alone => {
+                let setup = Setup::serve().env("ROOT_PASSWORD", ROOT);
+                (setup.data(&state), None)
+            }
             Kind::Many => {
-                let (setup, apart) = tokio::task::spawn_blocking(Apart::start).await.unwrap();
+                let start = move || Apart::start(&state);
+                let (setup, apart) = tokio::task::spawn_blocking(start).await.unwrap();
                 (setup, Some(apart))
             }
         };
-        let aivonx = setup.start().await;
+        let aivonx = setup.clone().start().await;
         let token = log_in(&aivonx, "root", ROOT).await;
         Self {
             aivonx,
             token,
             apart,
+            setup,
+            folder,
+        }
+    }
+
+    /// Starts the data plane again, once it has ended, with what it kept.
+    pub(crate) async fn start_again(&mut self) {
+        self.aivonx = self.setup.clone().start().await;
+    }
+
+    /// Where the data plane keeps what outlives it; `serve` keeps the data of both planes there.
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        let state = self.folder.path().join("state");
+        match &self.apart {
+            Some(_) => state,
+            None => state.join("data-plane"),
         }
     }
 
@@ -130,9 +155,8 @@ pub(crate) async fn log_in(aivonx: &Aivonx, name: &str, password: &str) -> Strin
 }
 
 impl Apart {
-    fn start() -> (Setup, Self) {
+    fn start(state: &Path) -> (Setup, Self) {
         let (postgres, redis) = (Postgres::new().unwrap(), Redis::new());
-        let folder = tempfile::tempdir().unwrap();
         let database = postgres.database().unwrap();
         let environment = [
             ("AIVONX_CONTROL_PLANE__DATABASE", database),
@@ -155,10 +179,9 @@ impl Apart {
             environment,
             postgres,
             redis,
-            folder,
         };
         let control = apart.start_control("127.0.0.1:0");
-        let setup = Setup::bus(&apart.redis.url(), &apart.folder.path().join("plane"))
+        let setup = Setup::bus(&apart.redis.url(), state)
             .env("AIVONX_SECRET_KEY", &"07".repeat(32))
             .set("FRONT_DOOR__TO", &format!("http://{control}"))
             .set("FRONT_DOOR__TOKEN", DOOR)

@@ -75,6 +75,15 @@ async fn add_row(conn: &mut Conn, row: UsageRow) -> Result<(), StoreError> {
     Ok(())
 }
 
+pub(in crate::store) async fn forget_batches(
+    conn: &mut Conn,
+    before: Time,
+) -> Result<(), StoreError> {
+    let old = usage_batches::table.filter(usage_batches::received_at.lt(before.naive()));
+    diesel::delete(old).execute(conn).await?;
+    Ok(())
+}
+
 /// Which columns are told apart is known only now, so this one query is written as text; all that
 /// callers give is bound. Both databases read `$1`.
 pub(in crate::store) async fn sums(

@@ -164,6 +164,11 @@ impl NodeRoute {
         )
     }
 
+    /// Whether it uses a model, so that it counts as usage.
+    pub(crate) fn uses_model(self) -> bool {
+        self.names_model() && self != Self::Show
+    }
+
     /// Whether the runner is asked, so that the answer's time says something of it.
     pub(crate) fn infers(self) -> bool {
         !matches!(
