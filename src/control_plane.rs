@@ -55,7 +55,7 @@ fn serve(config: ControlConfig, options: Options) -> Result<(), StartError> {
             wait_for_signal().await;
             stop.send_replace(true);
         });
-        bound.run(told, say_progress).await
+        Box::pin(bound.run(told, say_progress)).await
     })
 }
 

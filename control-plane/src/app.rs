@@ -203,7 +203,11 @@ impl Bound {
         operations.serves(opened.db.clone());
         let (app, listener) = self.into_app(opened.db, opened.ring);
         let publisher = app.publisher.clone();
-        let intake = Intake::new(app.db.clone(), Arc::clone(&app.bus));
+        let intake = Intake::new(
+            app.db.clone(),
+            Arc::clone(&app.bus),
+            app.metrics.usage.clone(),
+        );
         let server = serve(&app, listener)?;
         let handle = server.handle();
         said(Progress::Serves(opened.made_up));

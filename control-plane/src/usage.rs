@@ -10,6 +10,7 @@ use aivonx_shared::usage_batch::{HOUR, UsageBatch, UsageEntry};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::store::{Db, StoreError, Time, UsageRow};
+use crate::telemetry::UsageMetrics;
 
 /// How often it is looked whether there is something.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const REMEMBERED: TimeDelta = TimeDelta::days(60);
 pub(crate) struct Intake {
     db: Db,
     bus: Arc<dyn Bus>,
+    metrics: UsageMetrics,
     /// Taken and not acknowledged. What the database did not take is tried again from here.
     held: Vec<Taken>,
     swept: Option<Instant>,
@@ -50,10 +52,11 @@ enum Verdict {
 }
 
 impl Intake {
-    pub(crate) fn new(db: Db, bus: Arc<dyn Bus>) -> Self {
+    pub(crate) fn new(db: Db, bus: Arc<dyn Bus>, metrics: UsageMetrics) -> Self {
         Self {
             db,
             bus,
+            metrics,
             held: Vec::new(),
             swept: None,
         }
@@ -131,8 +134,21 @@ impl Intake {
             .db
             .add_usage(&batch.id, &batch.instance, Time::now(), rows);
         match stored.await {
-            Ok(_is_new) => Verdict::Done,
-            Err(error @ (StoreError::Unavailable | StoreError::Busy | StoreError::Full)) => {
+            Ok(true) => {
+                self.metrics.stored();
+                Verdict::Done
+            }
+            Ok(false) => {
+                self.metrics.repeated();
+                Verdict::Done
+            }
+            Err(
+                error @ (StoreError::Unavailable
+                | StoreError::Refused(_)
+                | StoreError::Busy
+                | StoreError::Full),
+            ) => {
+                self.metrics.failed();
                 Verdict::Later(error)
             }
             Err(error @ StoreError::Invalid(_)) => {
@@ -212,7 +228,8 @@ mod tests {
 
         async fn intake(&self) -> Intake {
             let db = Db::open(&self.url).await.unwrap();
-            Intake::new(db, Arc::clone(&self.bus) as Arc<dyn Bus>)
+            let metrics = crate::telemetry::Metrics::new().unwrap().usage;
+            Intake::new(db, Arc::clone(&self.bus) as Arc<dyn Bus>, metrics)
         }
 
         async fn send(&self, id: &str, entries: Vec<UsageEntry>) {

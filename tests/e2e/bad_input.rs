@@ -6,6 +6,7 @@ mod clients;
 mod framing;
 mod heads;
 mod names;
+mod node_id;
 mod passing;
 
 use std::net::SocketAddr;

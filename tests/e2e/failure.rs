@@ -575,3 +575,43 @@ async fn a_stuck_runner_is_left_alone_though_its_node_answers() {
     }
     assert_eq!(a.count("/api/chat"), before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_node_that_breaks_before_a_byte_is_a_502_with_an_error() {
+    let a = SimNode::start(
+        NodeSpec::new()
+            .model(ModelSpec::new("tiny"))
+            .model(ModelSpec::embedding("vec")),
+    )
+    .await
+    .unwrap();
+    let aivonx = Setup::nodes(&[&a])
+        .set("BREAKER__FAILURES", "100")
+        .start()
+        .await;
+    for (path, body) in [
+        ("/api/generate", r#"{"model":"tiny","prompt":"Hi"}"#),
+        (
+            "/api/chat",
+            r#"{"model":"tiny","messages":[{"role":"user","content":"Hi"}]}"#,
+        ),
+        ("/api/embed", r#"{"model":"vec","input":"Hi"}"#),
+        ("/api/embeddings", r#"{"model":"vec","prompt":"Hi"}"#),
+    ] {
+        for fault in [
+            Fault::ResetMidStream { chunks: 0 },
+            Fault::Garbage,
+            Fault::ResetWhileReading { bytes: 10 },
+        ] {
+            a.fault_for(fault.clone(), FaultScope::always().path(path));
+            let answer = post(aivonx.addr, path, body).await;
+            a.clear_faults();
+            assert_eq!(answer.status, 502, "{path} {fault:?}: {}", answer.text());
+            let error = answer.json()["error"].as_str().unwrap().to_owned();
+            assert!(
+                error.starts_with("node n0 failed: "),
+                "{path} {fault:?}: {error}"
+            );
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod failure;
 mod front_door;
 mod life;
 mod nodes;
+mod operations;
 mod road;
 mod routing;
 mod store;

@@ -112,9 +112,9 @@ async fn missed(app: &App, after: i64) -> ApiResult<(VecDeque<Bytes>, i64)> {
     let found = app.db.audit(filter, page).await?;
     let last = found.rows.first().map_or(after, |row| row.id);
     let mut told = VecDeque::new();
-    let lost = found.count - i64::from(AGAIN);
-    if lost > 0 {
-        let data = json!({"events": lost}).to_string();
+    let missed = found.count - i64::from(AGAIN);
+    if missed > 0 {
+        let data = json!({"events": missed}).to_string();
         told.push_back(sse::frame(None, "missed", &data));
     }
     for event in found.rows.iter().rev().map(change) {

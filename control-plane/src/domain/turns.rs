@@ -85,7 +85,11 @@ mod tests {
     fn a_busy_node_is_passed_over() {
         let other = job(&[1], &[]);
         assert_eq!(
-            granted(&job(&[], &[1, 2]), &[other.clone()], limits(1, 3)),
+            granted(
+                &job(&[], &[1, 2]),
+                std::slice::from_ref(&other),
+                limits(1, 3)
+            ),
             [2]
         );
         assert_eq!(granted(&job(&[], &[1, 2]), &[other], limits(2, 9)), [1, 2]);
@@ -95,8 +99,11 @@ mod tests {
     fn who_has_less_under_way_goes_before() {
         let large = job(&[1, 2], &[3, 4]);
         let small = job(&[], &[5]);
-        assert!(granted(&large, &[small.clone()], limits(1, 3)).is_empty());
-        assert_eq!(granted(&small, &[large.clone()], limits(1, 3)), [5]);
+        assert!(granted(&large, std::slice::from_ref(&small), limits(1, 3)).is_empty());
+        assert_eq!(
+            granted(&small, std::slice::from_ref(&large), limits(1, 3)),
+            [5]
+        );
         // one that cannot begin holds nobody up
         let stuck = job(&[], &[1]);
         assert_eq!(granted(&large, &[stuck], limits(1, 3)), [3]);

@@ -65,7 +65,7 @@ impl Look {
         }
         let seen = Seen::over(bus).await;
         events.extend(self.see_planes(seen.planes()));
-        events.extend(self.see_healths(seen.healths()));
+        events.extend(self.see_healths(&seen.healths()));
         events.extend(self.jobs(db).await.unwrap_or_default());
         events
     }
@@ -109,7 +109,7 @@ impl Look {
         all.map(|plane| event("plane", &plane)).collect()
     }
 
-    fn see_healths(&mut self, now: BTreeMap<String, Health>) -> Vec<Event> {
+    fn see_healths(&mut self, now: &BTreeMap<String, Health>) -> Vec<Event> {
         let Some(before) = self.healths.replace(now.clone()) else {
             return Vec::new();
         };

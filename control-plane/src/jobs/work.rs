@@ -93,7 +93,6 @@ impl Work {
                 _ = tick.tick() => self.look().await,
             };
             match step {
-                Ok(Goes::On) => {}
                 Ok(Goes::NoMore) => return,
                 Err(StoreError::Conflict { .. } | StoreError::NotFound) => {
                     tracing::info!(
@@ -102,8 +101,8 @@ impl Work {
                     );
                     return;
                 }
-                // told by the runner; what is under way goes on and is written down later
-                Err(_) => {}
+                // an error is told by the runner; what is under way goes on and is written down later
+                Ok(Goes::On) | Err(_) => {}
             }
         }
     }

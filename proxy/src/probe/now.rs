@@ -36,10 +36,13 @@ impl Probes {
     }
 
     fn chosen(&self, names: &[String]) -> Vec<Arc<Node>> {
-        let named: HashSet<&str> = names.iter().map(String::as_str).collect();
-        let is_meant = |node: &&Arc<Node>| match named.is_empty() {
-            true => node.doc().enabled,
-            false => named.contains(node.name()),
+        let chosen: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let is_meant = |node: &&Arc<Node>| {
+            if chosen.is_empty() {
+                node.doc().enabled
+            } else {
+                chosen.contains(node.name())
+            }
         };
         let snapshot = self.fleet.load();
         snapshot.nodes().iter().filter(is_meant).cloned().collect()
@@ -52,7 +55,7 @@ impl NodeWatch {
         self.probe().await?;
         let reading = async { tokio::join!(self.read_version(), self.read_inventory()) };
         // what does not come in time stays as it was last said
-        if let Ok(((), true)) = timeout(self.probes.probe.timeout, reading).await {
+        if let Ok(((), true)) = timeout(self.probes.probe.timeout, Box::pin(reading)).await {
             self.probes.tell();
         }
         Ok(())

@@ -8,7 +8,7 @@ use aivonx_test_servers::Postgres;
 use serde_json::{Value, json};
 
 use super::node;
-use crate::support::{Aivonx, Setup, Stack, chat, log_in, until};
+use crate::support::{Setup, Stack, chat, log_in, until};
 
 const FIXTURE: &str = include_str!("../../fixtures/predecessor.sql");
 const ROOT: &str = "old password of root";
@@ -75,16 +75,8 @@ impl Move {
     }
 
     async fn start(&self) -> Stack {
-        let aivonx: Aivonx = Setup::serve()
-            .env("AIVONX_CONTROL_PLANE__DATABASE", &self.target)
-            .start()
-            .await;
-        let token = log_in(&aivonx, "root", ROOT).await;
-        Stack {
-            aivonx,
-            token,
-            apart: None,
-        }
+        let setup = Setup::serve().env("AIVONX_CONTROL_PLANE__DATABASE", &self.target);
+        Stack::alone(setup, ROOT).await
     }
 
     /// Whether the database holds this text.

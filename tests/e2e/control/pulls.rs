@@ -154,9 +154,9 @@ async fn who_does_not_wait_is_answered_at_once(kind: Kind) {
 
 async fn what_cannot_be_pulled_is_refused_with_a_reason(kind: Kind) {
     let (stack, path) = (Stack::start(kind).await, "/api/proxy/pull");
-    let none = stack.api("POST", path, json!({"model": "moa"})).await;
+    let nobody = stack.api("POST", path, json!({"model": "moa"})).await;
     assert_eq!(
-        (none.status, &none.json()["error"]),
+        (nobody.status, &nobody.json()["error"]),
         (404, &json!("no active nodes available"))
     );
     let node = puller(f64::INFINITY).await;

@@ -79,6 +79,21 @@ impl Stack {
         }
     }
 
+    /// Both planes in one process, started as `setup` says, and a login of `root` with this password.
+    pub(crate) async fn alone(setup: Setup, root: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = setup.data(&folder.path().join("state"));
+        let aivonx = setup.clone().start().await;
+        let token = log_in(&aivonx, "root", root).await;
+        Self {
+            aivonx,
+            token,
+            apart: None,
+            setup,
+            folder,
+        }
+    }
+
     /// Starts the data plane again, once it has ended, with what it kept.
     pub(crate) async fn start_again(&mut self) {
         self.aivonx = self.setup.clone().start().await;
