@@ -109,11 +109,11 @@ impl Changes {
         let mut changes = Self::default();
         for (name, after) in wanted {
             let before = present.get(name);
-            let changed = Changed::of(name, before.unwrap_or(&nothing), after);
+            let entry = Changed::of(name, before.unwrap_or(&nothing), after);
             match before {
-                None => changes.added.push(changed),
-                Some(_) if changed.fields.is_empty() => {}
-                Some(_) => changes.changed.push(changed),
+                None => changes.added.push(entry),
+                Some(_) if entry.fields.is_empty() => {}
+                Some(_) => changes.changed.push(entry),
             }
         }
         let gone = present

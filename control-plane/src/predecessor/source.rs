@@ -135,7 +135,7 @@ struct Column {
     #[diesel(sql_type = Text)]
     table_name: String,
     #[diesel(sql_type = Text)]
-    column_name: String,
+    attribute: String,
     #[diesel(sql_type = Bool)]
     is_readable: bool,
 }
@@ -215,7 +215,7 @@ async fn look_at_tables(conn: &mut AsyncPgConnection) -> Result<(), SourceError>
         .map(|(table, _)| format!("'{table}'"))
         .collect();
     let sql = format!(
-        "SELECT named.name::text AS table_name, attname::text AS column_name, \
+        "SELECT named.name::text AS table_name, attname::text AS attribute, \
          has_table_privilege(attrelid, 'SELECT') AS is_readable \
          FROM unnest(ARRAY[{}]) AS named(name) JOIN pg_attribute ON attrelid = to_regclass(named.name) \
          WHERE attnum > 0 AND NOT attisdropped",
@@ -233,7 +233,7 @@ async fn look_at_tables(conn: &mut AsyncPgConnection) -> Result<(), SourceError>
         if !first.is_readable {
             return Err(SourceError::NoRights(table));
         }
-        let own: Vec<_> = own.map(|column| column.column_name.as_str()).collect();
+        let own: Vec<_> = own.map(|column| column.attribute.as_str()).collect();
         let mut columns = columns.iter().copied();
         if let Some(column) = columns.find(|column| !own.contains(column)) {
             return Err(SourceError::NoColumn { table, column });

@@ -63,7 +63,7 @@ pub(super) fn take(found: Vec<FoundUser>, present: &[User], told: &mut Part) -> 
         match user(&found) {
             Ok((user, notes)) => {
                 let hash = hash(&found);
-                told.taken(line(&user, &hash, &notes));
+                told.taken(line(&user, &hash, notes));
                 taken.push(Taken { user, hash });
             }
             Err(problem) => told.left(format!("{shown}: {problem}")),

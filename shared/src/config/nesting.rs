@@ -5,7 +5,7 @@
 //! The depth that is found here is never less than the real one. Where a line cannot be told for sure (a
 //! quote in the middle of a word, one that ends on another line) no closing bracket counts from there on.
 
-/// Deepest that is taken; serde_yaml itself refuses more than 128. Far above it, because lines that
+/// Deepest that is taken; `serde_yaml` itself refuses more than 128. Far above it, because lines that
 /// cannot be told for sure add up.
 const DEEPEST: usize = 1_000;
 
