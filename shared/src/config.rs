@@ -10,6 +10,7 @@ mod edge;
 mod env;
 mod front_door;
 mod lines;
+mod nesting;
 mod networks;
 mod operations;
 mod proxy;

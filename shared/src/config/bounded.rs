@@ -10,6 +10,7 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
+use super::nesting::is_too_deep;
 use super::{Problem, Problems};
 
 /// Most values: a node or key as it is exported has about fifteen.
@@ -20,19 +21,36 @@ const BYTES: usize = 4 << 20;
 /// Refuses a text that stands for more than a fleet can be. What is not valid YAML passes: who reads it
 /// says where.
 pub(crate) fn refuse_endless(text: &str) -> Result<(), Problems> {
+    // of JSON serde_json knows the depth, and in no time
+    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if !is_json && is_too_deep(text) {
+        return Err(refused(
+            "is nested too deeply, or has quotes that hide how deeply".to_owned(),
+        ));
+    }
+    // libyaml compares each with all before it
+    if text.lines().any(|line| line.starts_with("%TAG")) {
+        return Err(refused(
+            "has a %TAG directive, for which there is no use here".to_owned(),
+        ));
+    }
     let left = Cell::new((VALUES, BYTES));
     let counted = Count { left: &left }.deserialize(serde_yaml::Deserializer::from_str(text));
     if counted.is_ok() || left.get() != SPENT {
         return Ok(());
     }
-    Err(Problems::of(vec![Problem {
+    Err(refused(format!(
+        "stands for more than {VALUES} values or {} MiB of text, aliases (`*name`) counted where they stand",
+        BYTES >> 20
+    )))
+}
+
+fn refused(message: String) -> Problems {
+    Problems::of(vec![Problem {
         key: String::new(),
         line: None,
-        message: format!(
-            "stands for more than {VALUES} values or {} MiB of text, aliases (`*name`) counted where they stand",
-            BYTES >> 20
-        ),
-    }]))
+        message,
+    }])
 }
 
 /// No honest count ends here: the last value and the last byte do not go together.
@@ -150,6 +168,18 @@ mod tests {
         for text in [laughs, wide, long] {
             let problems = refuse_endless(&text).unwrap_err().to_string();
             assert!(problems.contains("aliases"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn what_would_hold_the_parser_for_minutes_does_not_reach_it() {
+        for (piece, words) in [
+            ("[", "nested"),
+            ("{a: ", "nested"),
+            ("%TAG !a! x\n", "%TAG"),
+        ] {
+            let problems = refuse_endless(&piece.repeat(200_000)).unwrap_err();
+            assert!(problems.to_string().contains(words), "{problems}");
         }
     }
 

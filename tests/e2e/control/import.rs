@@ -197,7 +197,7 @@ async fn what_is_no_document_changes_nothing(kind: Kind) {
         "x, ".repeat(5_000),
         "*a, ".repeat(5_000)
     );
-    let deep = "[".repeat(100_000);
+    let deep = "[".repeat(1_000_000);
     let long = format!("nodes: []\n# {}", "x".repeat(1 << 20));
     let outside = "nodes:\n  - {name: a, url: \"http://h:1\", bearer_token: {env: PATH}}\n";
     let forbidden = "nodes: [{name: a, url: \"http://169.254.169.254\"}]";
@@ -212,7 +212,7 @@ async fn what_is_no_document_changes_nothing(kind: Kind) {
         ),
         (IMPORT, "", "{\"nodes\": [", 400, "not valid YAML"),
         (IMPORT, "", &laughs, 400, "aliases"),
-        (IMPORT, "", &deep, 400, "not valid YAML"),
+        (IMPORT, "", &deep, 400, "nested too deeply"),
         (IMPORT, "", &long, 413, "1 MiB"),
         (IMPORT, "", outside, 400, "only a fleet file may"),
         (IMPORT, "", forbidden, 400, "link-local"),
