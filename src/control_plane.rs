@@ -1,6 +1,5 @@
 //! `aivonx control-plane` and `migrate`, and what `serve` shares with them.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::EX_CONFIG;
 use crate::cli::{ControlPlaneArgs, MigrateArgs};
+use crate::escape::escaped;
 use crate::proxy::{complain, config_text, fail, problems_of};
 
 /// Runs a control plane until a signal ends it.
@@ -147,23 +147,12 @@ fn postgres_of(
     password: Option<String>,
 ) -> Option<String> {
     let host = variable("POSTGRES_HOST")?;
-    let escaped = |text: String| {
-        let mut out = String::new();
-        for byte in text.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
-            }
-        }
-        out
-    };
     let or =
-        |name: &str, default: &str| escaped(variable(name).unwrap_or_else(|| default.to_owned()));
+        |name: &str, default: &str| escaped(&variable(name).unwrap_or_else(|| default.to_owned()));
     Some(format!(
         "postgres://{}:{}@{host}:{}/{}",
         or("POSTGRES_USER", "user"),
-        escaped(password.unwrap_or_else(|| "password".to_owned())),
+        escaped(&password.unwrap_or_else(|| "password".to_owned())),
         or("POSTGRES_PORT", "5432"),
         or("POSTGRES_DB", "app_db"),
     ))

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod control_plane;
 mod demo;
+mod escape;
 mod import_predecessor;
 mod logging;
 mod proxy;

@@ -1,7 +1,6 @@
 //! The REST API over HTTP: one connection, no redirects, no proxy of the environment's, for the token is sent to
 //! the server that was named and to nobody else.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,19 +215,6 @@ pub(super) fn by_id<'a>(rows: &'a [Value], text: &str) -> Option<&'a Value> {
     rows.iter().find(|row| row["id"] == id)
 }
 
-/// A text within a path or a query, escaped.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}"); // a String takes all that is written
-        }
-    }
-    out
-}
-
 fn base(server: &str) -> Result<String, Failure> {
     let text = server.trim_end_matches('/');
     let uri = text.parse::<Uri>().ok();
@@ -305,10 +291,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn names_are_escaped() {
-        assert_eq!(escaped("a b/ü?&=-_.~"), "a%20b%2F%C3%BC%3F%26%3D-_.~");
     }
 }

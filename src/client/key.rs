@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, by_id, escaped};
+use super::api::{Api, by_id};
 use super::args::{KeyArgs, KeyCommand, KeyFields, Removal, parse_span};
 use super::connect;
 use super::failure::{Done, Failure};
 use super::output::{self, Column, cell, instant};
 use super::terminal::confirm;
+use crate::escape::escaped;
 
 const KEYS: &str = "/api/proxy/keys";
 

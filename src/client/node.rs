@@ -5,12 +5,13 @@ mod draft;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, by_id, escaped};
+use super::api::{Api, by_id};
 use super::args::{Named, NodeArgs, NodeCommand, NodeFields, Removal};
 use super::connect;
 use super::failure::{Done, Failure};
 use super::output::{self, Column, cell, instant, pairs};
 use super::terminal::confirm;
+use crate::escape::escaped;
 
 const NODES: &str = "/api/proxy/nodes";
 

@@ -3,12 +3,13 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, by_id, escaped};
+use super::api::{Api, by_id};
 use super::args::{Removal, UserArgs, UserCommand, UserFields};
 use super::connect;
 use super::failure::{Done, Failure};
 use super::output::{self, Column, cell, instant};
 use super::terminal::{confirm, new_password};
+use crate::escape::escaped;
 
 const USERS: &str = "/api/account/users";
 

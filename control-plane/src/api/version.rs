@@ -38,15 +38,27 @@ impl FromRequest for IfMatch {
     type Future = std::future::Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let value = request.headers().get(header::IF_MATCH);
-        std::future::ready(match value.map(|value| value.to_str().map(str::trim)) {
-            None | Some(Ok("*")) => Ok(Self(None)),
-            Some(Ok(text)) => match text.trim_start_matches("W/").trim_matches('"').parse() {
-                Ok(version) => Ok(Self(Some(version))),
-                Err(_) => Err(not_a_version()),
-            },
-            Some(Err(_)) => Err(not_a_version()),
-        })
+        let read = |text: &str| {
+            let version = text.trim_start_matches("W/").trim_matches('"').parse();
+            version.ok()
+        };
+        std::future::ready(if_match(request, read, not_a_version).map(Self))
+    }
+}
+
+/// What the header says, as `read` understands it; `None` where it is absent or `*`.
+fn if_match<T>(
+    request: &HttpRequest,
+    read: impl FnOnce(&str) -> Option<T>,
+    problem: impl FnOnce() -> ApiError,
+) -> ApiResult<Option<T>> {
+    let Some(value) = request.headers().get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::trim) {
+        Ok("*") => Ok(None),
+        Ok(text) => read(text).map(Some).ok_or_else(problem),
+        Err(_) => Err(problem()),
     }
 }
 
@@ -59,17 +71,12 @@ impl FromRequest for IfRevision {
     type Future = std::future::Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let value = request.headers().get(header::IF_MATCH);
-        std::future::ready(match value.map(|value| value.to_str().map(str::trim)) {
-            None | Some(Ok("*")) => Ok(Self(None)),
-            Some(text) => {
-                let revision = text.ok().and_then(read_revision);
-                revision.map(|revision| Self(Some(revision))).ok_or_else(|| {
-                    let words = "If-Match must be a revision in quotes, as the ETag of GET /api/proxy/fleet";
-                    ApiError::Malformed(words.to_owned())
-                })
-            }
-        })
+        let problem = || {
+            let words =
+                "If-Match must be a revision in quotes, as the ETag of GET /api/proxy/fleet";
+            ApiError::Malformed(words.to_owned())
+        };
+        std::future::ready(if_match(request, read_revision, problem).map(Self))
     }
 }
 
