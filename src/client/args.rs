@@ -349,8 +349,11 @@ pub(crate) struct FleetArgs {
 /// What is done with the fleet document.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FleetCommand {
-    /// Writes the fleet document; secrets of nodes in it are sealed.
+    /// Writes the fleet document; secrets of nodes in it are references to those that are stored.
     Export {
+        /// Secrets themselves, encrypted under the installation's secret key.
+        #[arg(long)]
+        sealed: bool,
         /// Where to; without it to standard output.
         file: Option<PathBuf>,
     },

@@ -39,7 +39,7 @@ pub(super) fn config(args: &ConfigArgs) -> Done {
 pub(super) fn run(args: &FleetArgs) -> Done {
     let api = connect(&args.shared.server)?;
     match &args.command {
-        FleetCommand::Export { file } => export(&api, file.as_deref()),
+        FleetCommand::Export { sealed, file } => export(&api, *sealed, file.as_deref()),
         FleetCommand::Import { file, dry_run, yes } => {
             let document = read_file(file)?;
             let plan = plan(&api, &document)?;
@@ -87,8 +87,9 @@ fn show(plan: &Value, json: bool) -> Done {
     output::print(&difference::lines(&plan["difference"]))
 }
 
-fn export(api: &Api, file: Option<&Path>) -> Done {
-    let document = api.document(FLEET)?;
+fn export(api: &Api, sealed: bool, file: Option<&Path>) -> Done {
+    let secrets = if sealed { "sealed" } else { "references" };
+    let document = api.document(&format!("{FLEET}?secrets={secrets}"))?;
     // laid out, for it is read by people, too; JSON is YAML
     let laid_out = serde_json::from_str::<Value>(&document)
         .map_err(|_| Failure::Protocol("the answer is no fleet document".to_owned()))?;

@@ -11,6 +11,7 @@ use super::body::Query;
 use super::version::revision_etag;
 use crate::app::App;
 use crate::auth::Permission;
+use crate::domain::fleet::Secrets;
 use crate::problem::ApiResult;
 
 /// In which form.
@@ -20,6 +21,18 @@ pub(crate) struct ExportQuery {
     /// `yaml` as in `fleet.yaml`, or `json`; without it what `Accept` names, or JSON.
     #[param(inline)]
     format: Option<Format>,
+    /// `references`, the default: each secret of a node is named and stays here; an import here knows the
+    /// name. `sealed`: encrypted under this installation's secret key, for a backup that stands by itself.
+    #[param(inline)]
+    secrets: Option<SecretsAs>,
+}
+
+/// What an export holds in the place of secrets.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SecretsAs {
+    References,
+    Sealed,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq, ToSchema)]
@@ -30,7 +43,7 @@ enum Format {
 }
 
 /// The fleet document in force, as `fleet.yaml` would hold it (JSON is YAML, too). Secrets of nodes in it
-/// are sealed, and keys are digests.
+/// are references (`{stored: gpu-1/bearer_token}`) or sealed, and keys are digests.
 #[utoipa::path(tag = "settings", params(ExportQuery), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = Object, description = "With the revision as its ETag"),
     (status = 403, description = "For operators")))]
@@ -43,7 +56,10 @@ pub(crate) async fn export_fleet(
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadAudit)?;
     let fleet = app.db.fleet().await?;
-    let document = fleet.document();
+    let document = fleet.document_with(match query.secrets {
+        Some(SecretsAs::Sealed) => Secrets::Sealed,
+        Some(SecretsAs::References) | None => Secrets::References,
+    });
     let yaml = wants_yaml(&request, query.format).then(|| as_yaml(&document));
     let (kind, body) = match yaml.flatten() {
         Some(yaml) => ("application/yaml", yaml),

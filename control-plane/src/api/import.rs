@@ -45,8 +45,8 @@ pub(crate) struct ImportView {
 /// Puts a fleet document in the place of all nodes, keys and settings: what it does not name is taken out
 /// or falls back to its default. Users, and keys that are disabled, stay. All of it is one change.
 ///
-/// Secrets are text, or sealed as an export of this installation has them; files and variables can only
-/// be named in a fleet file. `dry_run=true` tells the difference; send the revision that it names as
+/// Secrets are text, or references or sealed as exports of this installation have them; files and
+/// variables can only be named in a fleet file. `dry_run=true` tells the difference; send the revision that it names as
 /// `If-Match`, and what was told is what happens.
 #[utoipa::path(tag = "settings", params(ImportQuery, ("If-Match" = Option<String>, Header)),
     request_body(content((Object = "application/yaml"), (Object = "application/json"))),

@@ -12,21 +12,24 @@ use super::{Invalid, NewApiKey, NewNode, Settings};
 
 /// What stands for secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Secrets {
+pub enum Secrets {
     /// `{sealed: "v1.…"}`: data planes hold the key.
     Sealed,
+    /// `{stored: "gpu-1/bearer_token"}`: an import into the same database knows them by these names.
+    References,
     /// A text in their place: to be judged, or shown.
     Placeholders,
 }
 
 /// The fleet document of a fleet, JSON. Disabled keys are not in it; disabled nodes are. `keys` come
 /// with their digests, hexadecimal.
-pub fn document<'a>(
+pub(crate) fn document<'a>(
     nodes: impl IntoIterator<Item = NewNode>,
     keys: impl IntoIterator<Item = (NewApiKey, &'a str)>,
     settings: &Settings,
+    secrets: Secrets,
 ) -> String {
-    let nodes = nodes.into_iter().map(|spec| node(&spec, Secrets::Sealed));
+    let nodes = nodes.into_iter().map(|spec| node(&spec, secrets));
     let keys = keys.into_iter().filter(|(spec, _)| spec.enabled);
     let keys = keys.map(|(spec, sha256)| key(&spec, sha256));
     let mut document = Map::new();
@@ -51,16 +54,20 @@ pub(crate) fn node(node: &NewNode, secrets: Secrets) -> Value {
         "models": {"include": node.models_include, "exclude": node.models_exclude},
         "discover": node.discover,
     });
-    let secret = |sealed: &str| match secrets {
+    let secret = |name: &str, sealed: &str| match secrets {
         Secrets::Sealed => json!({"sealed": sealed}),
+        Secrets::References => json!({"stored": reference(&node.slug, name)}),
         Secrets::Placeholders => json!("sealed"),
     };
     if let Some(token) = &node.bearer_token {
-        entry["bearer_token"] = secret(token.reveal());
+        entry["bearer_token"] = secret("bearer_token", token.reveal());
     }
     if !node.headers.is_empty() {
         let headers = node.headers.iter();
-        let headers = headers.map(|(name, sealed)| (name.clone(), secret(sealed.reveal())));
+        let headers = headers.map(|(name, sealed)| {
+            let value = secret(&format!("headers/{name}"), sealed.reveal());
+            (name.clone(), value)
+        });
         entry["headers"] = Value::Object(headers.collect());
     }
     if node.tls_insecure {
@@ -77,6 +84,24 @@ pub(crate) fn node(node: &NewNode, secrets: Secrets) -> Value {
         entry["tls"] = Value::Object(tls);
     }
     entry
+}
+
+/// What a node's secret is called in an export.
+fn reference(slug: &str, name: &str) -> String {
+    format!("{slug}/{name}")
+}
+
+/// The sealed secrets of a node, by what an export calls them.
+pub(crate) fn stored(node: &NewNode) -> impl Iterator<Item = (String, String)> {
+    let token = node.bearer_token.iter().map(|sealed| {
+        let name = reference(&node.slug, "bearer_token");
+        (name, sealed.reveal().to_owned())
+    });
+    let headers = node.headers.iter().map(|(name, sealed)| {
+        let name = reference(&node.slug, &format!("headers/{name}"));
+        (name, sealed.reveal().to_owned())
+    });
+    token.chain(headers)
 }
 
 /// A key's entry.

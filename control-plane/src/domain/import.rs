@@ -2,8 +2,9 @@
 //! document is the whole truth: what it does not name is taken out or falls back to its default. What
 //! no document says stays: display names, notes, keys that are disabled.
 //!
-//! Secrets arrive openly or sealed under this installation's key. One that is the same as before keeps
-//! its sealed text, so that taking an export over again changes nothing.
+//! Secrets arrive openly, sealed under this installation's key, or as a reference to one that is stored.
+//! One that is the same as before keeps its sealed text, so that taking an export over again changes
+//! nothing.
 
 use aivonx_shared::config::Problems;
 use aivonx_shared::fleet_doc::{FleetDoc, Given, KeyDoc, NodeDoc};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use super::read::WHOLE;
 use super::{
     AddressRules, ApiKeyDraft, Hidden, Invalid, NewApiKey, NewNode, NodeDraft, NodeDraftTls,
-    NodeRules, SETTING_KEYS, Settings, SettingsPatch, draft,
+    NodeRules, SETTING_KEYS, Settings, SettingsPatch, draft, fleet,
 };
 
 /// Most nodes, and most keys: all of them are one transaction.
@@ -44,7 +45,8 @@ impl WholeFleet {
     /// The fleet that a document (YAML or JSON) wants, where this is the one there is; or everything
     /// that is wrong with the document, by its keys. No problem repeats a secret.
     pub fn with_document(&self, text: &str, rules: ImportRules<'_>) -> Result<Self, Invalid> {
-        let read = FleetDoc::from_elsewhere(text, rules.key.clone());
+        let stored = self.nodes.iter().flat_map(fleet::stored).collect();
+        let read = FleetDoc::from_elsewhere(text, rules.key.clone(), stored);
         let (doc, written) = read.map_err(|problems| by_key(&problems))?;
         let mut invalid = Invalid::default();
         for (name, count) in [("nodes", doc.nodes.len()), ("keys", doc.keys.len())] {

@@ -5,6 +5,7 @@ use aivonx_shared::revision::Revision;
 use super::api_key::ApiKey;
 use super::node::Node;
 use super::{Db, StoreError, run};
+use crate::domain::fleet::Secrets;
 use crate::domain::{self, Settings, WholeFleet};
 
 /// The whole fleet at one revision.
@@ -21,14 +22,20 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The fleet document, JSON; secrets in it are sealed.
+    /// The fleet document as data planes take it, JSON; secrets in it are sealed.
     pub fn document(&self) -> String {
+        self.document_with(Secrets::Sealed)
+    }
+
+    /// The fleet document, JSON, with something in the place of secrets.
+    pub fn document_with(&self, secrets: Secrets) -> String {
         domain::fleet::document(
             self.nodes.iter().map(Node::spec),
             self.keys
                 .iter()
                 .map(|key| (key.spec(), key.sha256.reveal())),
             &self.settings,
+            secrets,
         )
     }
 

@@ -2,6 +2,8 @@
 //! variables of this machine, and also as it was written, value by value, since a database keeps
 //! `600/m` and not what it means.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{FleetDoc, Outside, read_doc};
@@ -9,13 +11,18 @@ use crate::config::{Lines, Problem, Problems, Reader, parse_yaml, refuse_endless
 use crate::sealed::SealKey;
 
 impl FleetDoc {
-    /// Reads a document in YAML or JSON, with what is sealed in it opened by `key`. Gives it twice:
-    /// validated, and as it was written. Items of lists stand at the same place in both.
-    pub fn from_elsewhere(text: &str, key: SealKey) -> Result<(Self, Value), Problems> {
+    /// Reads a document in YAML or JSON, with what is sealed in it opened by `key`, and what it calls
+    /// `{stored: NAME}` taken from `stored`, sealed texts by their names. Gives it twice: validated, and as
+    /// it was written. Items of lists stand at the same place in both.
+    pub fn from_elsewhere(
+        text: &str,
+        key: SealKey,
+        stored: BTreeMap<String, String>,
+    ) -> Result<(Self, Value), Problems> {
         refuse_endless(text)?;
         let value = parse_yaml(text)?;
         let lines = Lines::of(text);
-        let outside = Outside::sealed_only(Some(key));
+        let outside = Outside::sealed_only(Some(key)).with_stored(stored);
         let root = Reader::root(&value).with_outside(Some(&outside));
         let doc = read_doc(&root);
         if let Some(problems) = root.into_problems(&lines) {
@@ -54,13 +61,15 @@ mod tests {
              keys: [{{id: k, sha256: {}, rate: 60/m}}]\n",
             "0a".repeat(32)
         );
-        let (doc, written) = FleetDoc::from_elsewhere(&text, key("07")).unwrap();
+        let (doc, written) = FleetDoc::from_elsewhere(&text, key("07"), BTreeMap::new()).unwrap();
         let token = doc.nodes[0].access.bearer_token.as_ref().unwrap();
         assert_eq!(token.text(), Some("t0ken"));
         assert_eq!(written["keys"][0]["rate"], "60/m");
         let again = as_yaml(&written.to_string()).unwrap();
         assert_eq!(
-            FleetDoc::from_elsewhere(&again, key("07")).unwrap().1,
+            FleetDoc::from_elsewhere(&again, key("07"), BTreeMap::new())
+                .unwrap()
+                .1,
             written
         );
     }
@@ -72,7 +81,7 @@ mod tests {
             "nodes:\n  - {{name: a, url: \"http://h:1\", bearer_token: {{file: /etc/hostname}}}}\n  \
              - {{name: b, url: \"http://h:1\", headers: {{x-a: {{env: HOME}}, x-b: {{sealed: {sealed}}}}}}}\n"
         );
-        let problems = FleetDoc::from_elsewhere(&text, key("08")).unwrap_err();
+        let problems = FleetDoc::from_elsewhere(&text, key("08"), BTreeMap::new()).unwrap_err();
         let seen: Vec<_> = problems
             .iter()
             .map(|it| (it.key.as_str(), it.line))
@@ -87,5 +96,32 @@ mod tests {
             "{problems}"
         );
         assert!(!problems.to_string().contains(&sealed));
+    }
+
+    #[test]
+    fn what_is_stored_is_looked_up_where_there_is_a_store() {
+        let sealed = seal(&key("07"), "t0ken").unwrap();
+        let stored = BTreeMap::from([("a/bearer_token".to_owned(), sealed)]);
+        let text = |name| {
+            format!("nodes: [{{name: b, url: \"http://h:1\", bearer_token: {{stored: {name}}}}}]")
+        };
+        let (doc, _) =
+            FleetDoc::from_elsewhere(&text("a/bearer_token"), key("07"), stored.clone()).unwrap();
+        let token = doc.nodes[0].access.bearer_token.as_ref().unwrap();
+        assert_eq!(token.text(), Some("t0ken"));
+
+        let unknown = FleetDoc::from_elsewhere(&text("c/bearer_token"), key("07"), stored);
+        let said = unknown.unwrap_err().to_string();
+        assert!(
+            said.contains("no secret `c/bearer_token` is stored here"),
+            "{said}"
+        );
+        let in_a_file =
+            FleetDoc::from_yaml_with(&text("a/bearer_token"), &Outside::new(".", |_| None));
+        let said = in_a_file.unwrap_err().to_string();
+        assert!(
+            said.contains("only the control plane which exported it"),
+            "{said}"
+        );
     }
 }

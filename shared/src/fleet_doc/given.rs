@@ -1,6 +1,7 @@
 //! A value that may be written in the document, openly or sealed, or stand outside of it: `text`,
 //! `{sealed: v1.…}`, `{file: FILE}` or `{env: NAME}`; with `key_file: FILE` as the short form of
-//! `key: {file: FILE}`.
+//! `key: {file: FILE}`. In a document that a control plane exported it may be `{stored: NAME}`, which
+//! that control plane alone can look up.
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ pub enum Given {
     File(PathBuf),
     /// In an environment variable.
     Env(String),
+    /// In a control plane's database, as `gpu-1/bearer_token`.
+    Stored(String),
 }
 
 impl Given {
@@ -28,7 +31,7 @@ impl Given {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Here(secret) => Some(secret.reveal()),
-            Self::Sealed(_) | Self::File(_) | Self::Env(_) => None,
+            Self::Sealed(_) | Self::File(_) | Self::Env(_) | Self::Stored(_) => None,
         }
     }
 }
@@ -83,6 +86,7 @@ fn shape(value: &Value) -> Option<Given> {
     match kind.as_str()? {
         "file" => Some(Given::File(name.into())),
         "env" => Some(Given::Env(name.to_owned())),
+        "stored" => Some(Given::Stored(name.to_owned())),
         "sealed" if is_sealed(name) => Some(Given::Sealed(name.to_owned())),
         _ => None,
     }
@@ -99,6 +103,7 @@ fn settle(
         (Given::File(path), Some(outside)) => outside.file(path).map(Given::Here),
         (Given::Env(name), Some(outside)) => outside.variable(name).map(Given::Here),
         (Given::Sealed(text), Some(outside)) => outside.open(text).map(Given::Here),
+        (Given::Stored(name), Some(outside)) => outside.stored(name).map(Given::Here),
         _ => Ok(given),
     };
     let judged = fetched.and_then(|given| {

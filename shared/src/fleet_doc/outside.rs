@@ -3,6 +3,7 @@
 //! shape needs none of it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +18,9 @@ const LONGEST: u64 = 1 << 20;
 
 const NOT_HERE: &str = "names a file or a variable, which only a fleet file may";
 
+const NOT_STORED: &str = "names a secret that only the control plane which exported it can look up; \
+                          write it as text, `{file: FILE}` or `{env: NAME}`";
+
 /// Looks an environment variable up.
 type Variable = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -26,6 +30,8 @@ pub struct Outside {
     folder: Option<PathBuf>,
     variable: Variable,
     key: Option<SealKey>,
+    /// What `{stored: NAME}` stands for, sealed; `None` where the document is not for a database.
+    stored: Option<BTreeMap<String, String>>,
     seen: RefCell<Vec<SeenFile>>,
 }
 
@@ -67,6 +73,7 @@ impl Outside {
             folder: Some(folder.into()),
             variable: Box::new(variable),
             key: None,
+            stored: None,
             seen: RefCell::default(),
         }
     }
@@ -78,8 +85,16 @@ impl Outside {
             folder: None,
             variable: Box::new(|_| None),
             key,
+            stored: None,
             seen: RefCell::default(),
         }
+    }
+
+    /// The same with what `{stored: NAME}` stands for: sealed texts, by their names.
+    #[must_use]
+    pub fn with_stored(mut self, stored: BTreeMap<String, String>) -> Self {
+        self.stored = Some(stored);
+        self
     }
 
     /// The files that were asked for so far: a change of one of them is a change of the document.
@@ -112,6 +127,19 @@ impl Outside {
             ));
         };
         sealed::open(key, text).map_err(|error| error.to_string())
+    }
+
+    /// The secret that a database keeps under a name, or in words why it cannot be had.
+    pub(super) fn stored(&self, name: &str) -> Result<Secret, String> {
+        let Some(stored) = &self.stored else {
+            return Err(NOT_STORED.to_owned());
+        };
+        match stored.get(name) {
+            Some(sealed) => self.open(sealed),
+            None => Err(format!(
+                "no secret `{name}` is stored here; write it as text"
+            )),
+        }
     }
 
     /// The value of a variable, or in words why there is none.

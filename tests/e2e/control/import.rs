@@ -61,8 +61,19 @@ async fn an_export_taken_over_again_changes_nothing(kind: Kind) {
         document.contains("GPU-rack-2") && !document.contains("hush"),
         "{document}"
     );
-    for path in [format!("{IMPORT}?dry_run=true"), IMPORT.to_owned()] {
-        let answer = send(&stack, &path, "", &document).await;
+    assert!(
+        document.contains("stored: GPU-rack-2/bearer_token") && !document.contains("v1."),
+        "{document}"
+    );
+    let backup = "/api/proxy/fleet?format=yaml&secrets=sealed";
+    let backup = stack.api("GET", backup, Value::Null).await.text();
+    assert!(
+        backup.contains("sealed: v1.") && !backup.contains("hush"),
+        "{backup}"
+    );
+    let dry = format!("{IMPORT}?dry_run=true");
+    for (path, document) in [(&dry[..], &document), (&dry, &backup), (IMPORT, &document)] {
+        let answer = send(&stack, path, "", document).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let told = answer.json();
         assert_eq!(

@@ -15,7 +15,7 @@ fn node_of(body: Value) -> Result<NewNode, Invalid> {
 
 #[test]
 fn an_empty_fleet_is_the_default_document() {
-    let text = document([], [], &Settings::default());
+    let text = document([], [], &Settings::default(), Secrets::Sealed);
     assert_eq!(text, r#"{"keys":[],"nodes":[]}"#);
     assert_eq!(FleetDoc::from_yaml(&text).unwrap(), FleetDoc::default());
 }
@@ -29,7 +29,7 @@ fn secrets_stand_sealed_in_the_document_and_nowhere_else() {
     let entry = node(&made, Secrets::Sealed);
     assert_eq!(entry["bearer_token"], json!({"sealed": "v1.5"}));
     assert_eq!(entry["headers"], json!({"x-a": {"sealed": "v1.5"}}));
-    let text = document([made], [], &Settings::default());
+    let text = document([made], [], &Settings::default(), Secrets::Sealed);
     assert!(!text.contains("t0ken") && !text.contains("v4lue"), "{text}");
 }
 
@@ -79,7 +79,7 @@ proptest! {
             }
         }
         let pairs = keys.iter().cloned().zip(digests.iter().map(String::as_str));
-        let doc = FleetDoc::from_yaml(&document(nodes.clone(), pairs, &whole)).unwrap();
+        let doc = FleetDoc::from_yaml(&document(nodes.clone(), pairs, &whole, Secrets::Sealed)).unwrap();
         prop_assert_eq!(doc.nodes.len(), nodes.len());
         prop_assert_eq!(doc.keys.len(), keys.len());
         for (read, made) in doc.nodes.iter().zip(&nodes) {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::domain::fleet::Secrets;
 use crate::domain::{Difference, fleet};
 
 fn seal_key(byte: &str) -> SealKey {
@@ -58,20 +59,22 @@ fn lived_in() -> WholeFleet {
     }
 }
 
-fn export(fleet: &WholeFleet) -> String {
+fn export(fleet: &WholeFleet, secrets: Secrets) -> String {
     let keys = fleet
         .keys
         .iter()
         .map(|(key, sha256)| (key.clone(), sha256.reveal()));
-    fleet::document(fleet.nodes.clone(), keys, &fleet.settings)
+    fleet::document(fleet.nodes.clone(), keys, &fleet.settings, secrets)
 }
 
 #[test]
 fn an_export_taken_over_again_is_no_difference() {
     let present = lived_in();
-    let json = export(&present);
-    let yaml = aivonx_shared::fleet_doc::as_yaml(&json).unwrap();
-    for text in [json, yaml] {
+    let texts = [Secrets::Sealed, Secrets::References].map(|secrets| {
+        let json = export(&present, secrets);
+        [aivonx_shared::fleet_doc::as_yaml(&json).unwrap(), json]
+    });
+    for text in texts.concat() {
         let wanted = beside(&present, &text).unwrap();
         let difference = Difference::between(&present, &wanted);
         assert_eq!(difference, Difference::default(), "{text}");
@@ -82,9 +85,41 @@ fn an_export_taken_over_again_is_no_difference() {
 }
 
 #[test]
+fn an_export_of_references_holds_no_secret_and_they_follow_a_new_name() {
+    let present = lived_in();
+    let text = export(&present, Secrets::References);
+    assert!(!text.contains("v1."), "{text}");
+    assert!(
+        text.contains(r#"{"stored":"GPU-rack-2/bearer_token"}"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"{"stored":"GPU-rack-2/headers/x-team.a"}"#),
+        "{text}"
+    );
+    let renamed = text.replace(r#""name":"GPU-rack-2""#, r#""name":"gpu-2""#);
+    let wanted = beside(&present, &renamed).unwrap();
+    assert_eq!(wanted.nodes[0].slug, "gpu-2");
+    let token = wanted.nodes[0].bearer_token.as_ref().unwrap();
+    assert_eq!(
+        sealed::open(&seal_key("07"), token.reveal())
+            .unwrap()
+            .reveal(),
+        "t0ken"
+    );
+    // elsewhere nothing is stored under these names: each is told
+    let invalid = beside(&WholeFleet::default(), &text).unwrap_err();
+    let fields: Vec<_> = invalid.fields.keys().map(String::as_str).collect();
+    assert_eq!(
+        fields,
+        ["nodes[0].bearer_token", "nodes[0].headers.x-team.a"]
+    );
+}
+
+#[test]
 fn an_open_secret_that_is_the_same_changes_nothing_either() {
     let present = lived_in();
-    let text = export(&present);
+    let text = export(&present, Secrets::Sealed);
     let sealed = present.nodes[0].bearer_token.as_ref().unwrap().reveal();
     let open = text.replace(&format!("{{\"sealed\":\"{sealed}\"}}"), "\"t0ken\"");
     assert_ne!(open, text);
