@@ -3,7 +3,7 @@
 //! one address is all that people need.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,8 +21,6 @@ use crate::cli::ServeArgs;
 use crate::control_plane::{self, read_control_config};
 use crate::proxy::{complain, fail};
 
-/// Ollama's own port.
-const OLLAMA: u16 = 11434;
 /// How long the control plane may take to open its database.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -63,7 +61,7 @@ fn start(
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
     let token = control_plane::fresh_token();
     share_operations(&mut proxy, &mut control);
-    let exposed = |listen: std::net::SocketAddr| !listen.ip().is_loopback();
+    let exposed = |listen: SocketAddr| !listen.ip().is_loopback();
     let options = Options {
         database: database(&control, &folder)?,
         bus: Arc::clone(&bus),
@@ -75,7 +73,7 @@ fn start(
                 .tls
                 .as_ref()
                 .is_some_and(|tls| exposed(tls.listen)),
-        first_node: local_ollama(),
+        first_node: control.local_ollama.and_then(ollama_at),
         has_ops: false,
     };
     let control = ControlPlane::bind(control, options)?;
@@ -113,10 +111,9 @@ fn share_operations(proxy: &mut ProxyConfig, control: &mut ControlConfig) {
     }
 }
 
-/// The Ollama on this machine's default port, if one answers there now.
-fn local_ollama() -> Option<String> {
+/// The Ollama at this address, if one answers there now.
+fn ollama_at(address: SocketAddr) -> Option<String> {
     let patience = Duration::from_millis(300);
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], OLLAMA));
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream

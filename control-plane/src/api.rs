@@ -15,6 +15,7 @@ mod list;
 pub(crate) mod nodes;
 pub(crate) mod probe;
 pub(crate) mod pull;
+pub(crate) mod session;
 mod sse;
 pub(crate) mod state;
 pub(crate) mod tokens;

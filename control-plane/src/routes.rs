@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::api::{
-    account, audit, config, events, fleet, import, jobs, keys, nodes, probe, pull, state, tokens,
-    usage, users,
+    account, audit, config, events, fleet, import, jobs, keys, nodes, probe, pull, session, state,
+    tokens, usage, users,
 };
 use crate::problem::ApiError;
 
@@ -64,6 +64,7 @@ fn own_and_users(paths: &mut ServiceConfig<'_>) {
         .service(account::log_in)
         .service(account::refresh_tokens)
         .service(account::log_out)
+        .service(session::begin_session)
         .service(account::who_am_i)
         .service(account::change_password)
         .service(tokens::list_sessions)

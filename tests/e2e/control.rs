@@ -3,9 +3,11 @@
 
 mod acceptance;
 mod accounts;
+mod browser;
 mod command_line;
 mod events;
 mod faults;
+mod first_start;
 mod import;
 mod input;
 mod keys;

@@ -8,7 +8,7 @@ mod stack;
 pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, ops, replace};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
 pub(crate) use h2::{H2, Tls};
-pub(crate) use stack::{Kind, Stack, log_in};
+pub(crate) use stack::{Kind, ROOT, Stack, log_in};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

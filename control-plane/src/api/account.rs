@@ -8,7 +8,7 @@ use std::time::Instant;
 use utoipa::ToSchema;
 
 use super::actor::{Actor, Visitor, session_id};
-use super::body::{Body, FormOrJson, RawBody};
+use super::body::{Body, FormOrJson, OpenBody, RawBody};
 use crate::app::App;
 use crate::auth::password::PasswordError;
 use crate::auth::refresh::{self, RefreshToken};
@@ -62,6 +62,19 @@ pub(crate) struct Me {
     must_change_password: bool,
 }
 
+impl Me {
+    /// A user with what it may do.
+    pub(super) fn of(user: User, role: Role) -> Self {
+        Self {
+            id: user.id,
+            name: user.name,
+            email: user.email,
+            role,
+            must_change_password: user.must_change_password,
+        }
+    }
+}
+
 /// A change of one's own password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,22 +99,38 @@ pub(crate) async fn log_in(
     visitor: Visitor,
     FormOrJson(login): FormOrJson<Login>,
 ) -> ApiResult<HttpResponse> {
-    csrf::judge_login(visitor.source).map_err(|error| ApiError::Forbidden(error.to_string()))?;
-    let (Some(name), Some(password)) = (login.username, login.password) else {
-        return Err(ApiError::Malformed("Missing credentials.".to_owned()));
-    };
-    let judged = authenticate(&app, &visitor, &name, password).await;
-    app.metrics.logins.count(login_result(&judged));
-    let user = judged?;
+    let user = judged(&app, &visitor, login).await?;
     let now = Time::now();
     let (refresh, kept) = new_refresh(&app, &visitor, now);
     let family = refresh::family(random::bytes());
     app.db.insert_refresh_token(user.id, &family, kept).await?;
+    note_login(&app, &visitor, &user, now).await?;
+    Ok(no_store(&tokens(&app, &user, &refresh, now)))
+}
+
+/// The user whose name and password these are. Not from another site's page: that would put its
+/// visitor into a stranger's account.
+pub(super) async fn judged(app: &App, visitor: &Visitor, login: Login) -> ApiResult<User> {
+    csrf::judge_login(visitor.source).map_err(|error| ApiError::Forbidden(error.to_string()))?;
+    let (Some(name), Some(password)) = (login.username, login.password) else {
+        return Err(ApiError::Malformed("Missing credentials.".to_owned()));
+    };
+    let judged = authenticate(app, visitor, &name, password).await;
+    app.metrics.logins.count(login_result(&judged));
+    judged
+}
+
+/// Remembers a login, with the user and in the audit.
+pub(super) async fn note_login(
+    app: &App,
+    visitor: &Visitor,
+    user: &User,
+    now: Time,
+) -> ApiResult<()> {
     app.db.touch_login(user.id, now).await?;
     let change = Change::by_user(user.id, user.name.clone(), visitor.client.address);
     let about = (user.id.to_string(), user.name.clone());
-    app.db.note(&change, ("login", "user"), about, None).await?;
-    Ok(no_store(&tokens(&app, &user, &refresh, now)))
+    Ok(app.db.note(&change, ("login", "user"), about, None).await?)
 }
 
 /// Exchanges a refresh token for another pair.
@@ -112,7 +141,7 @@ pub(crate) async fn log_in(
 pub(crate) async fn refresh_tokens(
     app: web::Data<App>,
     visitor: Visitor,
-    Body(given): Body<Refresh>,
+    OpenBody(given): OpenBody<Refresh>,
 ) -> ApiResult<HttpResponse> {
     let refused = || ApiError::BadToken("Token is invalid or expired".to_owned());
     let digest = RefreshToken::read(given.refresh.reveal()).ok_or_else(refused)?;
@@ -168,9 +197,7 @@ pub(crate) async fn log_out(
     let mut answer = HttpResponse::NoContent();
     if let Some(id) = session_id(&request, visitor.client) {
         let id = id.digest().hex();
-        if let Ok((session, _)) = app.db.session(&id, Time::now()).await {
-            app.db.delete_session(session.user_id, &id).await?;
-        }
+        super::session::end(&app, &id).await?;
         for cookie in CookieJar::new(visitor.client.is_tls).clear() {
             answer.append_header((actix_web::http::header::SET_COOKIE, cookie));
         }
@@ -184,13 +211,7 @@ pub(crate) async fn log_out(
 #[get("/api/account/me")]
 pub(crate) async fn who_am_i(actor: Actor) -> ApiResult<web::Json<Me>> {
     actor.may(Permission::OwnAccount)?;
-    Ok(web::Json(Me {
-        id: actor.user.id,
-        name: actor.user.name,
-        email: actor.user.email,
-        role: actor.role,
-        must_change_password: actor.user.must_change_password,
-    }))
+    Ok(web::Json(Me::of(actor.user, actor.role)))
 }
 
 /// Changes one's own password. All other logins end.

@@ -1,4 +1,6 @@
-//! Reading what a caller sends: JSON bodies with an error that says what is wrong, and queries.
+//! Reading what a caller sends: JSON bodies with an error that says what is wrong, and queries. Extractors
+//! run side by side, so those of routes that need a login ask for it before they complain: who may not
+//! ask hears that, and nothing of what was wrong otherwise.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,18 +11,33 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use serde::de::DeserializeOwned;
 
+use super::actor::Actor;
 use crate::problem::ApiError;
 
 /// Longest body, bytes: far above any draft, far below what could hurt.
 pub(crate) const LONGEST: usize = 1 << 20;
 
-/// A body in JSON.
+/// A body in JSON, of somebody who is logged in.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = ApiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+    type Future = Reading<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let open = OpenBody::from_request(request, payload);
+        told_to_users(request, async move { open.await.map(|open| Self(open.0)) })
+    }
+}
+
+/// A body in JSON, of anybody.
+#[derive(Debug)]
+pub(crate) struct OpenBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for OpenBody<T> {
+    type Error = ApiError;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = read(request, payload, is_json, ApiError::WrongType);
@@ -28,17 +45,37 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-/// A body in JSON or, as HTML forms send it, urlencoded.
+/// What an extractor comes to.
+pub(super) type Reading<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
+
+/// What is read; who is not logged in hears that in the place of what is wrong with it.
+pub(super) fn told_to_users<T: 'static>(
+    request: &HttpRequest,
+    read: impl Future<Output = Result<T, ApiError>> + 'static,
+) -> Reading<T> {
+    let request = request.clone();
+    Box::pin(async move {
+        match read.await {
+            Ok(read) => Ok(read),
+            Err(wrong) => {
+                Actor::from_request(&request, &mut Payload::None).await?;
+                Err(wrong)
+            }
+        }
+    })
+}
+
+/// A body in JSON or, as HTML forms send it, urlencoded; of anybody.
 #[derive(Debug)]
 pub(crate) struct FormOrJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for FormOrJson<T> {
     type Error = ApiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         if request.content_type() != "application/x-www-form-urlencoded" {
-            let body = Body::<T>::from_request(request, payload);
+            let body = OpenBody::<T>::from_request(request, payload);
             return Box::pin(async move { body.await.map(|body| Self(body.0)) });
         }
         let form = actix_web::web::Form::<T>::from_request(request, payload);
@@ -56,7 +93,7 @@ pub(crate) struct DocumentText(pub(crate) String);
 
 impl FromRequest for DocumentText {
     type Error = ApiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = read(
@@ -65,7 +102,7 @@ impl FromRequest for DocumentText {
             |kind| is_yaml(kind) || is_json(kind),
             ApiError::NoDocument,
         );
-        Box::pin(async move {
+        told_to_users(request, async move {
             let text = String::from_utf8(bytes.await?.to_vec());
             text.map(Self)
                 .map_err(|_| ApiError::Malformed("the document is not UTF-8".to_owned()))
@@ -139,7 +176,7 @@ impl RawBody {
 
 impl FromRequest for RawBody {
     type Error = ApiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = read(request, payload, is_json, ApiError::WrongType);
@@ -151,17 +188,16 @@ impl FromRequest for RawBody {
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest for Query<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
     type Error = ApiError;
-    type Future = std::future::Ready<Result<Self, ApiError>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let query = actix_web::web::Query::<T>::from_query(request.query_string());
-        std::future::ready(
-            query
-                .map(|query| Self(query.into_inner()))
-                .map_err(|error| ApiError::Malformed(format!("the query cannot be read: {error}"))),
-        )
+        let query = query
+            .map(|query| Self(query.into_inner()))
+            .map_err(|error| ApiError::Malformed(format!("the query cannot be read: {error}")));
+        told_to_users(request, std::future::ready(query))
     }
 }
 
@@ -171,16 +207,16 @@ pub(crate) struct Id(pub(crate) i64);
 
 impl FromRequest for Id {
     type Error = ApiError;
-    type Future = std::future::Ready<Result<Self, ApiError>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let id = request
             .match_info()
             .get("id")
             .and_then(|text| text.parse().ok());
-        std::future::ready(
-            id.map(Self)
-                .ok_or_else(|| ApiError::NotFound("Not found.".to_owned())),
-        )
+        let id = id
+            .map(Self)
+            .ok_or_else(|| ApiError::NotFound("Not found.".to_owned()));
+        told_to_users(request, std::future::ready(id))
     }
 }

@@ -6,6 +6,7 @@ use actix_web::{FromRequest, HttpRequest};
 use aivonx_shared::revision::Revision;
 use serde_json::Value;
 
+use super::body::{Reading, told_to_users};
 use crate::problem::{ApiError, ApiResult};
 
 /// The version that `If-Match` names; `None` where there is none, or any will do.
@@ -35,14 +36,15 @@ impl IfMatch {
 
 impl FromRequest for IfMatch {
     type Error = ApiError;
-    type Future = std::future::Ready<ApiResult<Self>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let read = |text: &str| {
             let version = text.trim_start_matches("W/").trim_matches('"').parse();
             version.ok()
         };
-        std::future::ready(if_match(request, read, not_a_version).map(Self))
+        let version = if_match(request, read, not_a_version).map(Self);
+        told_to_users(request, std::future::ready(version))
     }
 }
 
@@ -68,7 +70,7 @@ pub(crate) struct IfRevision(pub(crate) Option<Revision>);
 
 impl FromRequest for IfRevision {
     type Error = ApiError;
-    type Future = std::future::Ready<ApiResult<Self>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let problem = || {
@@ -76,7 +78,8 @@ impl FromRequest for IfRevision {
                 "If-Match must be a revision in quotes, as the ETag of GET /api/proxy/fleet";
             ApiError::Malformed(words.to_owned())
         };
-        std::future::ready(if_match(request, read_revision, problem).map(Self))
+        let revision = if_match(request, read_revision, problem).map(Self);
+        told_to_users(request, std::future::ready(revision))
     }
 }
 

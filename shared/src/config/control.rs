@@ -12,6 +12,9 @@ use super::proxy::{address, span};
 use super::{Lines, Overrides, Problems, Reader, networks, parse_yaml, token};
 use crate::fleet_doc::{Outside, Secret};
 
+/// Ollama's own port.
+const OLLAMA: u16 = 11434;
+
 /// A validated control-plane configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlConfig {
@@ -37,6 +40,8 @@ pub struct ControlConfig {
     pub root_password: Option<Secret>,
     /// Link-local and other unusual networks in which nodes may stand all the same.
     pub node_networks: Vec<IpNet>,
+    /// Where `serve` looks for an Ollama at its first start, to register it; `None`: nowhere.
+    pub local_ollama: Option<SocketAddr>,
     /// How long logins last.
     pub logins: LoginConfig,
     /// How many pulls go on at once.
@@ -114,9 +119,18 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         secret_key_file: at.get("secret_key_file"),
         root_password: secret(at, "root_password"),
         node_networks: networks(at, "node_networks"),
+        local_ollama: read_local_ollama(at),
         logins: read_logins(&at.section("logins")),
         pulls: read_pulls(&at.section("pulls")),
     }
+}
+
+fn read_local_ollama(at: &Reader<'_>) -> Option<SocketAddr> {
+    let key = "local_ollama";
+    if at.value(key).and_then(Value::as_str) == Some("none") {
+        return None;
+    }
+    Some(address(at, key, OLLAMA))
 }
 
 fn read_logins(at: &Reader<'_>) -> LoginConfig {
@@ -160,6 +174,10 @@ mod tests {
         assert!(!config.is_exposed());
         assert_eq!(config.logins.access_token, Duration::from_secs(900));
         assert_eq!(config, ControlConfig::defaults());
+        assert_eq!(config.local_ollama, Some(([127, 0, 0, 1], 11434).into()));
+        let text = "control_plane: {local_ollama: none}";
+        let config = ControlConfig::from_yaml(text, &Overrides::default()).unwrap();
+        assert_eq!(config.local_ollama, None);
     }
 
     #[test]

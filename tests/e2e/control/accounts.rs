@@ -7,11 +7,22 @@ use crate::support::{Kind, Stack};
 
 on_both!(
     roles_may_what_their_permissions_say,
+    a_stranger_hears_nothing_of_what_else_is_wrong,
     a_refresh_token_is_used_once_and_a_replay_ends_its_family,
     a_changed_password_ends_what_went_before,
     a_personal_token_does_no_more_than_its_role,
     guessing_is_slowed_down,
 );
+
+/// What needs no login.
+const OPEN: [&str; 6] = [
+    "/api/health",
+    "/api/proxy",
+    "/api/account/login",
+    "/api/account/refresh",
+    "/api/account/logout",
+    "/api/account/session",
+];
 
 /// Every path of the API with its methods, from the document that the program serves.
 async fn operations(stack: &Stack) -> Vec<(String, String)> {
@@ -49,13 +60,6 @@ async fn roles_may_what_their_permissions_say(kind: Kind) {
     let stack = Stack::start(kind).await;
     let viewer = user(&stack, "vera", "viewer").await;
     let operator = user(&stack, "omar", "operator").await;
-    let open = [
-        "/api/health",
-        "/api/proxy",
-        "/api/account/login",
-        "/api/account/refresh",
-        "/api/account/logout",
-    ];
     let operations = operations(&stack).await;
     assert!(operations.len() > 40, "{operations:?}");
     for (method, path) in operations {
@@ -69,11 +73,11 @@ async fn roles_may_what_their_permissions_say(kind: Kind) {
         let anonymous = ask("").await;
         assert_eq!(
             anonymous == 401,
-            !open.contains(&path.as_str()),
+            !OPEN.contains(&path.as_str()),
             "{method} {path}: {anonymous}"
         );
         // a stream has no end: who may follow it stands in `events`
-        if open.contains(&path.as_str()) || path == "/api/proxy/events" {
+        if OPEN.contains(&path.as_str()) || path == "/api/proxy/events" {
             continue;
         }
         let own = path.starts_with("/api/account/") && !path.starts_with("/api/account/users");
@@ -240,4 +244,29 @@ async fn guessing_is_slowed_down(kind: Kind) {
             .status,
         200
     );
+}
+
+/// Whatever is wrong with a request besides: who is not logged in learns no more than that.
+async fn a_stranger_hears_nothing_of_what_else_is_wrong(kind: Kind) {
+    let stack = Stack::start(kind).await;
+    for (method, path) in operations(&stack).await {
+        let path = path.replace("{id}", "none");
+        if OPEN.contains(&path.as_str()) {
+            continue;
+        }
+        for token in ["", "forged"] {
+            for (lines, body) in [
+                ("Content-Type: application/json\r\n", "{\"unknown\": "),
+                ("Content-Type: text/csv\r\nIf-Match: what\r\n", "a,b"),
+            ] {
+                let lines = match token {
+                    "" => lines.to_owned(),
+                    token => format!("{lines}Authorization: Bearer {token}\r\n"),
+                };
+                let asked = format!("{path}?limit=many&format=odd");
+                let answer = stack.send(&method, &asked, &lines, body).await;
+                assert_eq!(answer.status, 401, "{method} {asked}: {}", answer.text());
+            }
+        }
+    }
 }

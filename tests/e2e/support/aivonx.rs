@@ -154,6 +154,8 @@ impl Aivonx {
         command.arg(setup.role);
         if setup.role == "serve" {
             command.args(["--control-listen", "127.0.0.1:0", "--data"]);
+            // the machine may have an Ollama of its own
+            command.env("AIVONX_CONTROL_PLANE__LOCAL_OLLAMA", "none");
             command.arg(setup.data.unwrap_or_else(|| folder.path().join("data")));
         }
         if !setup

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Aivonx, Client, Response, Setup};
 
 /// The password of `root`.
-const ROOT: &str = "correct horse battery";
+pub(crate) const ROOT: &str = "correct horse battery";
 /// What both planes hold.
 const DOOR: &str = "the-token-that-both-planes-hold";
 /// By which the control plane asks data planes.
