@@ -26,10 +26,11 @@ from pathlib import Path
 from figures import BARE, secure, secure_table, table, targets, verdicts
 from peers import FILES, SAME, SECURE, SENT, STARTS, Bench, Peer, accepts, free_port, guarded_document, running
 from peers import start_aivonx, started, stop, wait_until
+from road import House, furnish, house, run_road, run_starts
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ["aivonx", "bench-load", "bench-mock", "bare-pingora", "bare-pingora-jemalloc"]
-ONLY = ["small", "stream", "burst", "one", "open", "body", "guard", "tls", "http2"]
+PROGRAMS = ["aivonx", "bench-load", "bench-mock", "bench-servers", "bare-pingora", "bare-pingora-jemalloc"]
+ONLY = ["small", "stream", "burst", "one", "open", "body", "guard", "tls", "http2", "road", "usage"]
 NODES = 2
 DEADLINE = 30 * 60  # seconds after which the run ends itself
 
@@ -167,6 +168,26 @@ def run_secure(bench: Bench, only: set[str]) -> None:
         stop(bench, peer)
 
 
+def run_usage(bench: Bench, plain: Peer, fleet: House) -> None:
+    """What a fleet from a control plane costs a request: counting usage, reports, and what is in flight elsewhere."""
+    seconds = "1.5" if bench.quick else "3"
+    for number in range(2 if bench.quick else 9):
+        say(f"usage: round {number + 1}")
+        for scenario, peer in [("usage-off", plain), ("usage-on", fleet.planes[0])]:
+            load(bench, scenario, number, peer, "run", "--seconds", seconds)
+
+
+def run_house(bench: Bench, only: set[str], plain: Peer) -> None:
+    """Both planes, with a Postgres and a Redis."""
+    with house(bench) as both:
+        key = furnish(bench, both.root)
+        if not only or "road" in only:
+            say("road: changes until they are in force")
+            run_road(bench, both, key)
+        if not only or "usage" in only:
+            run_usage(bench, plain, both)
+
+
 def run_open(bench: Bench) -> None:
     """Memory of 2,000 open streams, in a fresh process each time."""
     for number in range(1 if bench.quick else 3):
@@ -234,6 +255,11 @@ def measure(bench: Bench, only: set[str]) -> None:
         run_bodies(bench, peers)
     if not only or only & {"tls", "http2"}:
         run_secure(bench, only)
+    if not only or only & {"road", "usage"}:
+        run_house(bench, only, peers["aivonx"])
+    if not only or "road" in only:
+        say("road: starts of serve")
+        run_starts(bench)
 
 
 def out_of_time(*_: object) -> None:
@@ -282,8 +308,8 @@ def main() -> int:
     reached, secured = targets(bench.rows, picks), secure(bench.rows)
     write(path, report | {"targets": reached, "secure": secured} | measured)
     print("\n\n".join([table(bench.rows), *secure_table(secured), verdicts(reached)]))
-    others = [row["other_cpu_share"] for row in bench.rows]
-    say(f"other programs used {statistics.median(others):.0%} of the machine in the median measurement")
+    if others := [row["other_cpu_share"] for row in bench.rows if "other_cpu_share" in row]:
+        say(f"other programs used {statistics.median(others):.0%} of the machine in the median measurement")
     say(f"raw data: {path.relative_to(ROOT)}")
     return 0
 

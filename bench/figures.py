@@ -1,5 +1,6 @@
 """Reads the measurements of script/bench: medians and ratios, the targets, the tables. compare.py prints them."""
 
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -62,6 +63,12 @@ def difference(rows: list[dict], scenarios_: tuple[str, str], peers: tuple[str, 
     return None if more is None or less is None else more - less
 
 
+def percentile(rows: list[dict], scenario: str, share: float) -> float | None:
+    """Of all times (`ms`) of a scenario, the one that this share of them does not exceed (nearest rank)."""
+    times = sorted(one for row in rows if row["scenario"] == scenario for one in row["ms"])
+    return times[max(0, math.ceil(share * len(times)) - 1)] if times else None
+
+
 def at(tree: dict | None, scale: float, *path: str) -> float | None:
     """A number in nested objects, or None where it is not."""
     value: object = tree
@@ -78,6 +85,7 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
 
     body = difference(rows, ("body-last", "body-first"), ("aivonx", "aivonx"), CPU)
     added = difference(rows, ("one", "one"), ("aivonx", "direct"), "p50_us")
+    usage = overhead(rows, ("usage-on", "aivonx-bus-0"), ("usage-off", "aivonx"), CPU)
     on, off, same = ("guard-on", "aivonx-guarded"), ("guard-off", "aivonx"), ("guard-same", "aivonx")
     wanted = [
         *against_bare("CPU per small request", "small", CPU, 1.15),
@@ -88,6 +96,12 @@ def targets(rows: list[dict], picks: dict | None) -> list[dict]:
         ("CPU of 3 MB, model last less model first", body if body is None else body / 1e3, 2.0, "ms"),
         ("keys, limits and CORS on, over the same requests without", overhead(rows, on, same, CPU), 3.0, "%"),
         ("the same, over requests without their headers", overhead(rows, on, off, CPU), 3.0, "%"),
+        ("a fleet from a control plane, over one from a file", usage, 3.0, "%"),
+        ("a change, from its 200 until in force in two planes, p50", percentile(rows, "road", 0.5), 50.0, "ms"),
+        ("the same, p99", percentile(rows, "road", 0.99), 50.0, "ms"),
+        ("the same beside requests, p99", percentile(rows, "road-busy", 0.99), 50.0, "ms"),
+        ("serve, start in an empty folder, p50", percentile(rows, "start", 0.5), 500.0, "ms"),
+        ("the same, slowest", percentile(rows, "start", 1.0), 500.0, "ms"),
         ("a pick, 8 nodes of 1,000 hold the model", at(picks, 1e-3, "pick_ns", "holders_8"), 2.0, "µs"),
         ("a pick, all of 1,000 nodes hold it", at(picks, 1e-3, "pick_ns", "holders_all"), 2.0, "µs"),
         ("a reload, each of 500 models on 8 nodes", at(picks, 1, "reload", "holders_8", "took_ms"), 200.0, "ms"),
