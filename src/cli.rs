@@ -38,6 +38,8 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Writes the `OpenAPI` document of the control plane's REST API, YAML: what it serves at /api/schema.
+    Openapi,
     #[command(flatten)]
     Client(ClientCommand),
     /// Takes over nodes, users and the strategy from the database of the predecessor, `aivonx_proxy`.

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::ControlPlane(args)) => control_plane::run(&args),
         Some(Command::Migrate(args)) => control_plane::migrate(&args),
         Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Openapi) => written(aivonx_control_plane::openapi().as_bytes()),
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::ImportPredecessor(args)) => import_predecessor::run(&args),
         None => serve::run(&cli::ServeArgs::default()),
@@ -47,7 +48,11 @@ fn main() -> ExitCode {
 fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "aivonx", &mut script);
-    match std::io::stdout().write_all(&script) {
+    written(&script)
+}
+
+fn written(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => proxy::fail(&format!("standard output: {error}")),
     }

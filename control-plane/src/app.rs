@@ -288,12 +288,18 @@ impl App {
     }
 }
 
+fn schema() -> Schema {
+    let app = actix_web::App::new().into_utoipa_app();
+    Schema::of(app.configure(routes::api).split_for_parts().1)
+}
+
+/// The `OpenAPI` document of the REST API, YAML: what `/api/schema` serves.
+pub fn openapi() -> String {
+    schema().into_yaml()
+}
+
 fn serve(app: &web::Data<App>, listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
-    let (_, api) = actix_web::App::new()
-        .into_utoipa_app()
-        .configure(routes::api)
-        .split_for_parts();
-    let schema = web::Data::new(Schema::of(api));
+    let schema = web::Data::new(schema());
     let app = app.clone();
     let requests = web::Data::new(app.metrics.requests.clone());
     let server = HttpServer::new(move || {

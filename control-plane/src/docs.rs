@@ -1,10 +1,12 @@
 //! The API's documentation: `/api/schema`, made from the handlers themselves, `/swagger`, and a page
 //! to read at `/redoc`. All of it comes from the binary.
 
+mod complete;
 mod page;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use aivonx_shared::fleet_doc::as_yaml;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -14,26 +16,39 @@ pub(crate) struct Schema {
     json: String,
     yaml: String,
     page: String,
+    methods: complete::Methods,
 }
 
 impl Schema {
     /// Takes what the routes told of themselves and adds what is said once for all of them.
     pub(crate) fn of(api: OpenApi) -> Self {
-        let api = complete(api);
-        let json = api
-            .to_pretty_json()
-            .expect("a document of plain values is JSON");
-        let yaml = api.to_yaml().expect("a document of plain values is YAML");
-        let tree = serde_json::from_str(&json).expect("it was just written");
+        let mut tree =
+            serde_json::to_value(introduced(api)).expect("a document of plain values is JSON");
+        complete::complete(&mut tree);
+        let json = format!("{tree:#}");
         Self {
             page: page::render(&tree),
+            yaml: as_yaml(&json).expect("JSON is YAML"),
+            methods: complete::methods(&tree),
             json,
-            yaml,
         }
     }
 }
 
-fn complete(mut api: OpenApi) -> OpenApi {
+impl Schema {
+    /// What `Allow` says of a path, by its pattern: its methods, or GET for what is not of the API.
+    pub(crate) fn allowed(&self, pattern: &str) -> String {
+        let methods = self.methods.get(pattern);
+        methods.map_or_else(|| "GET".to_owned(), |methods| methods.join(", "))
+    }
+
+    /// The document in YAML.
+    pub(crate) fn into_yaml(self) -> String {
+        self.yaml
+    }
+}
+
+fn introduced(mut api: OpenApi) -> OpenApi {
     api.info = InfoBuilder::new()
         .title("aivonx control plane")
         .version(env!("CARGO_PKG_VERSION"))

@@ -37,5 +37,5 @@ pub mod store;
 pub mod telemetry;
 mod usage;
 
-pub use app::{Bound, Options, Progress, StartError};
+pub use app::{Bound, Options, Progress, StartError, openapi};
 pub use ops::Operations;

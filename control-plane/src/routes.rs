@@ -1,12 +1,14 @@
 //! The only list of paths.
 
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::api::{
     account, audit, config, events, fleet, import, jobs, keys, nodes, probe, pull, session, state,
     tokens, usage, users,
 };
+use crate::docs::Schema;
 use crate::problem::ApiError;
 
 /// Everything that the documentation tells of.
@@ -81,11 +83,14 @@ fn own_and_users(paths: &mut ServiceConfig<'_>) {
 }
 
 /// Whatever is not in the list. A path that is there for other methods is 405.
-pub(crate) async fn nowhere(request: HttpRequest) -> HttpResponse {
-    let error = if request.match_pattern().is_some() {
-        ApiError::WrongMethod
-    } else {
-        ApiError::NotFound(format!("there is nothing at {}", request.path()))
+pub(crate) async fn nowhere(request: HttpRequest, schema: web::Data<Schema>) -> HttpResponse {
+    let Some(pattern) = request.match_pattern() else {
+        let words = format!("there is nothing at {}", request.path());
+        return ApiError::NotFound(words).error_response();
     };
-    error.error_response()
+    let mut answer = ApiError::WrongMethod.error_response();
+    if let Ok(allowed) = HeaderValue::from_str(&schema.allowed(&pattern)) {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
 }

@@ -13,6 +13,7 @@ mod input;
 mod keys;
 mod listen;
 mod moving;
+mod openapi;
 mod operations;
 mod pulls;
 mod usage;

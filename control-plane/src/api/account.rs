@@ -20,15 +20,16 @@ use crate::problem::{ApiError, ApiResult};
 use crate::store::{Change, NewRefreshToken, Rotation, StoreError, Time, User};
 use crate::telemetry::LoginResult;
 
-/// What a login sends, by either pair of names.
+/// What a login sends. The predecessor's callers say `account` and `passwd`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct Login {
-    /// The user's name.
+    /// The user's name; or `account`.
     #[serde(alias = "account")]
+    #[schema(value_type = String, required)]
     username: Option<String>,
-    /// The user's password.
+    /// The user's password; or `passwd`.
     #[serde(alias = "passwd")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, required)]
     password: Option<Hidden>,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct PasswordChange {
     #[schema(value_type = String)]
     current: Hidden,
     /// The new one: 10 characters or more.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 10, max_length = 512)]
     new: Hidden,
 }
 
@@ -217,7 +218,8 @@ pub(crate) async fn who_am_i(actor: Actor) -> ApiResult<web::Json<Me>> {
 /// Changes one's own password. All other logins end.
 #[utoipa::path(tag = "account", request_body = PasswordChange, security(("bearer" = []), ("session" = [])), responses(
     (status = 204, description = "Changed; log in again"),
-    (status = 400, description = "The new password will not do, or the present one is wrong")))]
+    (status = 400, description = "The new password will not do, or the present one is wrong"),
+    (status = 429, description = "Too many tries; Retry-After says when")))]
 #[put("/api/account/password")]
 pub(crate) async fn change_password(
     app: web::Data<App>,

@@ -81,6 +81,7 @@ pub(crate) async fn change_config(
 )]
 struct StrategyDraft {
     /// `least_active` or `lowest_latency`.
+    #[schema(value_type = String, required = false, pattern = "^(least_active|lowest_latency)$")]
     strategy: Option<String>,
 }
 

@@ -45,7 +45,7 @@ enum Format {
 /// The fleet document in force, as `fleet.yaml` would hold it (JSON is YAML, too). Secrets of nodes in it
 /// are references (`{stored: gpu-1/bearer_token}`) or sealed, and keys are digests.
 #[utoipa::path(tag = "settings", params(ExportQuery), security(("bearer" = []), ("session" = [])), responses(
-    (status = 200, body = Object, description = "With the revision as its ETag"),
+    (status = 200, content((Object = "application/json"), (Object = "application/yaml")), description = "With the revision as its ETag"),
     (status = 403, description = "For operators")))]
 #[get("/api/proxy/fleet")]
 pub(crate) async fn export_fleet(

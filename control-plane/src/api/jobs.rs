@@ -31,6 +31,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobsQuery {
     /// Of `queued`, `running`, `done`, `failed` and `cancelled` these, separated by commas.
+    #[param(
+        pattern = "^((queued|running|done|failed|cancelled)(,(queued|running|done|failed|cancelled))*)?$"
+    )]
     state: Option<String>,
     /// `pull`.
     kind: Option<String>,

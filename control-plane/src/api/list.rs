@@ -17,12 +17,10 @@ const MOST: u32 = 1000;
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
     /// At most so many rows; 100, and never more than 1000.
-    #[param(value_type = Option<u32>)]
     limit: Option<String>,
     /// After so many.
-    #[param(value_type = Option<u32>)]
     offset: Option<String>,
-    /// Only these keys of each row, separated by commas.
+    /// Only these keys of each row, separated by commas; all of them where it is empty.
     fields: Option<String>,
 }
 
@@ -78,7 +76,8 @@ impl PageQuery {
     /// One row with the wanted keys only; names that it does not have mean nothing.
     pub(crate) fn select(&self, row: &impl Serialize) -> Value {
         let mut value = serde_json::to_value(row).expect("rows are JSON");
-        if let (Some(fields), Value::Object(map)) = (&self.fields, &mut value) {
+        let fields = self.fields.as_deref().filter(|fields| !fields.is_empty());
+        if let (Some(fields), Value::Object(map)) = (fields, &mut value) {
             map.retain(|name, _| fields.split(',').any(|field| field.trim() == name));
         }
         value

@@ -110,6 +110,7 @@ pub(crate) struct NodesQuery {
     /// `key` or `key=value`.
     label: Option<String>,
     /// `id`, `name` or `created_at`; with `-` in front the other way round.
+    #[param(pattern = "^-?(id|name|created_at)$")]
     sort: Option<String>,
 }
 

@@ -92,11 +92,19 @@ pub(crate) async fn get_health() -> web::Json<HealthView> {
     web::Json(HealthView { status: "ok" })
 }
 
+/// Why nothing beats, as the predecessor said it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it documents an answer")]
+pub(crate) struct NoHeartbeat {
+    /// In words.
+    error: String,
+}
+
 /// Whether any node can take work: the predecessor's heartbeat.
 #[utoipa::path(tag = "state", responses(
     (status = 200, body = String, content_type = "text/plain", description = "`Ollama is running`"),
-    (status = 404, description = "No node is healthy"),
-    (status = 503, description = "No node is registered")))]
+    (status = 404, body = NoHeartbeat, description = "No node is healthy"),
+    (status = 503, body = NoHeartbeat, description = "No node is registered")))]
 #[get("/api/proxy")]
 pub(crate) async fn get_heartbeat(app: web::Data<App>) -> ApiResult<HttpResponse> {
     let nodes = enabled(&app).await?;

@@ -189,7 +189,7 @@ pub(crate) async fn list_sessions(
 }
 
 /// Ends one of one's own logins.
-#[utoipa::path(tag = "account", params(("id" = String, Path)), security(("bearer" = []), ("session" = [])), responses(
+#[utoipa::path(tag = "account", params(("id" = String, Path, pattern = "^[A-Za-z0-9_-]{1,64}$")), security(("bearer" = []), ("session" = [])), responses(
     (status = 204, description = "It is ended"), (status = 404, description = "You have none like it")))]
 #[delete("/api/account/sessions/{id}")]
 pub(crate) async fn delete_session(

@@ -39,6 +39,7 @@ pub(crate) struct Asked {
     /// Of this node.
     node: Option<String>,
     /// What is told apart, of `hour`, `key`, `model` and `node`, separated by commas; the rest is summed.
+    #[param(pattern = "^((hour|key|model|node)(,(hour|key|model|node))*)?$")]
     by: Option<String>,
 }
 

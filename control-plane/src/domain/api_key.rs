@@ -16,10 +16,13 @@ const LONGEST_NOTE: usize = 500;
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyDraft {
     /// Unique; shown in metrics and logs: letters, digits, `-`, `_`, `.`.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,63}$")]
     pub key_id: Option<String>,
     /// For operators.
+    #[schema(max_length = 500)]
     pub note: Option<String>,
     /// `infer`, `manage`.
+    #[schema(min_items = 1)]
     pub scopes: Option<Vec<String>>,
     /// Patterns of models it may use; empty: all.
     pub models: Option<Vec<String>>,
@@ -28,9 +31,11 @@ pub struct ApiKeyDraft {
     pub rate: Option<Option<String>>,
     /// Requests that may come at once.
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(minimum = 1)]
     pub burst: Option<Option<i32>>,
     /// Requests open at the same time.
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(minimum = 1)]
     pub max_concurrent: Option<Option<i32>>,
     /// From then on it is refused.
     #[serde(default, deserialize_with = "nullable")]

@@ -24,6 +24,7 @@ const LABELS: (usize, usize, usize) = (64, 63, 255);
 #[serde(deny_unknown_fields)]
 pub struct NodeDraft {
     /// Up to 100 characters; unique.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
     /// Where its Ollama listens: `http://10.0.0.1:11434`. Or say `address` and `port`.
     pub url: Option<String>,
@@ -33,8 +34,10 @@ pub struct NodeDraft {
     #[serde(default, deserialize_with = "port")]
     pub port: Option<i64>,
     /// Share of the work, 1 to 1000.
+    #[schema(minimum = 1, maximum = 1000)]
     pub weight: Option<u32>,
     /// Concurrent requests of one model.
+    #[schema(minimum = 1, maximum = 10000)]
     pub slots: Option<u32>,
     /// Free text for operators, and for where pulls go.
     pub labels: Option<BTreeMap<String, String>>,
@@ -61,6 +64,7 @@ pub struct NodeDraft {
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub headers: Option<Option<BTreeMap<String, Option<Hidden>>>>,
     /// `none`, `dns`, `dns4` or `dns6`.
+    #[schema(pattern = "^(none|dns|dns4|dns6)$")]
     pub discover: Option<String>,
 }
 

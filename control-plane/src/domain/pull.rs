@@ -33,6 +33,7 @@ pub struct JobDraft {
     /// The model, as `llama3` or `registry/namespace/model:tag`.
     pub model: Option<String>,
     /// These nodes alone; without it every enabled one.
+    #[schema(min_items = 1, max_items = 1000)]
     pub node_ids: Option<Vec<i64>>,
     /// Do not look at the registry's certificate.
     pub insecure: Option<bool>,

@@ -37,12 +37,14 @@ const WORST: [&str; 20] = [
 #[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserDraft {
-    /// Unique, whatever the case of its letters.
+    /// Unique, whatever the case of its letters; letters, digits, `-`, `_`, `.`, `@` and `+`.
+    #[schema(min_length = 1, max_length = 64)]
     pub name: Option<String>,
     /// May be empty.
+    #[schema(max_length = 254)]
     pub email: Option<String>,
     /// Never given back.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 10, max_length = 512)]
     pub password: Option<Hidden>,
     /// `viewer` unless said otherwise.
     pub role: Option<Role>,
