@@ -1,6 +1,8 @@
 //! Pulls as jobs: what the predecessor's clients see, progress, the end of one, limits, and what dies
 //! meanwhile.
 
+mod outages;
+
 use aivonx_sim::{ModelSpec, NodeSpec, Outcome, RegistrySpec, SimNode};
 use serde_json::{Value, json};
 

@@ -52,6 +52,20 @@ pub(crate) struct Apart {
     pub(crate) redis: Redis,
 }
 
+/// A control plane beside the one behind the front door.
+pub(crate) struct AnotherControl {
+    child: Child,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
+}
+
+impl Drop for AnotherControl {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Stack {
     /// Starts them and logs in.
     pub(crate) async fn start(kind: Kind) -> Self {
@@ -99,6 +113,14 @@ impl Stack {
         self.aivonx = self.setup.clone().start().await;
     }
 
+    /// Another data plane beside the first, with a folder of its own.
+    pub(crate) async fn another_plane(&self) -> Aivonx {
+        let folder = self.folder.path().join("another-state");
+        let setup = self.setup.clone();
+        let setup = setup.set("BUS__FOLDER", folder.to_str().unwrap());
+        setup.start().await
+    }
+
     /// Where the data plane keeps what outlives it; `serve` keeps the data of both planes there.
     pub(crate) fn state(&self) -> std::path::PathBuf {
         let state = self.folder.path().join("state");
@@ -138,7 +160,37 @@ impl Stack {
 
     /// Sends a request with these header lines on a connection of its own.
     pub(crate) async fn send(&self, method: &str, path: &str, lines: &str, body: &str) -> Response {
-        let mut client = Client::connect(self.aivonx.addr).await;
+        Self::send_to(self.aivonx.addr, method, path, lines, body).await
+    }
+
+    /// Asks the API of a control plane where it listens, not through a front door, as `root`.
+    pub(crate) async fn api_at(
+        &self,
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Response {
+        let lines = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
+            self.token
+        );
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        Self::send_to(at, method, path, &lines, &body).await
+    }
+
+    async fn send_to(
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        lines: &str,
+        body: &str,
+    ) -> Response {
+        let mut client = Client::connect(at).await;
         let length = body.len();
         client
             .send(format!(
@@ -206,6 +258,24 @@ impl Apart {
 
     /// Starts a control plane; gives where it listens.
     pub(crate) fn start_control(&mut self, listen: &str) -> String {
+        let (child, listening) = self.spawn_control(listen);
+        self.control = Some(child);
+        listening["control"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.at);
+        self.control_ops = listening["ops"].as_str().unwrap().parse().unwrap();
+        self.at.clone()
+    }
+
+    /// Another control plane beside the first.
+    pub(crate) fn another_control(&self) -> AnotherControl {
+        let (child, listening) = self.spawn_control("127.0.0.1:0");
+        let at = listening["control"].as_str().unwrap().parse().unwrap();
+        AnotherControl { child, at }
+    }
+
+    fn spawn_control(&self, listen: &str) -> (Child, Value) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
             .args(["control-plane", "--listen", listen])
             .args(["--ops-listen", "127.0.0.1:0"])
@@ -218,15 +288,8 @@ impl Apart {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let listening: Value =
-            serde_json::from_str(&line).expect("the control plane did not start");
-        self.control = Some(child);
-        listening["control"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut self.at);
-        self.control_ops = listening["ops"].as_str().unwrap().parse().unwrap();
-        self.at.clone()
+        let listening = serde_json::from_str(&line).expect("the control plane did not start");
+        (child, listening)
     }
 
     /// Starts one where the last one was.
