@@ -2,6 +2,7 @@
 //! meanwhile.
 
 mod outages;
+mod targets;
 
 use aivonx_sim::{ModelSpec, NodeSpec, Outcome, RegistrySpec, SimNode};
 use serde_json::{Value, json};
