@@ -27,7 +27,7 @@ pub use node::{NewNode, NodeDraft, NodeDraftTls, NodeRules};
 pub use node_address::{AddressRules, node_url};
 pub(crate) use node_name::numbered;
 pub use node_name::slug;
-pub use pull::{JobDraft, NewPull, PullDraft};
+pub use pull::{JobDraft, NewPull, PullDraft, rules_allow};
 pub use read::draft;
 pub use role::{Role, UnknownRole};
 pub use settings::{SETTING_KEYS, Settings, SettingsPatch};

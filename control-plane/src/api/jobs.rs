@@ -1,5 +1,6 @@
 //! Jobs: queued, seen, followed and cancelled.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -15,11 +16,11 @@ use super::sse;
 use super::version::etag;
 use crate::app::App;
 use crate::auth::Permission;
-use crate::domain::{JobDraft, NewPull, draft};
+use crate::domain::{JobDraft, NewPull, draft, rules_allow};
 use crate::jobs::PULL;
 use crate::jobs::view::{JobView, Names};
 use crate::problem::{ApiError, ApiResult};
-use crate::store::{Job, JobFilter, JobState, NewJob, NodeFilter, Page};
+use crate::store::{Job, JobFilter, JobState, NewJob, Node, NodeFilter, NodeProgress, Page};
 
 /// Most jobs that wait or are worked on.
 const OPEN: i64 = 1000;
@@ -85,12 +86,13 @@ pub(crate) async fn list_jobs(
     Ok(web::Json(page.part(&request, found.count, &rows)))
 }
 
-/// Queues a pull of a model, on some nodes or on every enabled one. It goes on whatever becomes of the
+/// Queues a pull of a model, on some nodes or on every enabled one; of these, nodes whose `models` rules
+/// exclude it are `skipped`. It goes on whatever becomes of the
 /// caller, and of the control plane.
 #[utoipa::path(tag = "jobs", request_body = JobDraft, security(("bearer" = []), ("session" = [])), responses(
     (status = 201, body = JobView), (status = 400, description = "What is wrong, by field"),
     (status = 401, description = "Nobody is logged in"), (status = 403, description = "For operators"),
-    (status = 404, description = "There is no such node, or none that is enabled"),
+    (status = 404, description = "There is no such node, or none that is enabled and may have the model"),
     (status = 503, description = "Too many jobs wait, or data planes cannot be asked")))]
 #[post("/api/proxy/jobs")]
 pub(crate) async fn create_job(
@@ -235,32 +237,46 @@ pub(super) async fn queue(app: &App, actor: &Actor, new: NewPull) -> ApiResult<(
         ..NodeFilter::default()
     };
     let nodes = app.db.nodes(enabled, Page::ALL).await?.rows;
-    let there: Vec<i64> = nodes.iter().map(|node| node.id).collect();
-    let node_ids = wanted(new.node_ids, there)?;
+    let may_have =
+        |node: &Node| rules_allow(&new.model, &node.models_include, &node.models_exclude);
+    let there = nodes.iter().map(|node| (node.id, may_have(node))).collect();
+    let (node_ids, progress) = wanted(new.node_ids, there)?;
     leave_room(app).await?;
     let new = NewJob {
         kind: PULL.to_owned(),
         model: new.model,
         insecure: new.insecure,
         node_ids,
+        progress,
     };
     let job = app.db.create_job(&actor.change(), new).await?;
     app.jobs.announce();
     Ok((job, Names::of(&nodes)))
 }
 
-/// The nodes that are named, all of which must be enabled; or every enabled one.
-fn wanted(named: Option<Vec<i64>>, there: Vec<i64>) -> ApiResult<Vec<i64>> {
-    let Some(named) = named else {
-        if there.is_empty() {
-            return Err(ApiError::NotFound("no active nodes available".to_owned()));
-        }
-        return Ok(there);
-    };
-    match named.iter().find(|id| !there.contains(id)) {
-        Some(id) => Err(ApiError::NotFound(format!("node not found: {id}"))),
-        None => Ok(named),
+/// Nodes of a job, and what is known of them from the beginning.
+type Wanted = (Vec<i64>, BTreeMap<i64, NodeProgress>);
+
+/// The nodes that are named, all of which must be enabled, whatever their rules; or every enabled one, where
+/// those that may not have the model are skipped. `there` says of each enabled node whether it may.
+fn wanted(named: Option<Vec<i64>>, there: BTreeMap<i64, bool>) -> ApiResult<Wanted> {
+    if let Some(named) = named {
+        return match named.iter().find(|id| !there.contains_key(id)) {
+            Some(id) => Err(ApiError::NotFound(format!("node not found: {id}"))),
+            None => Ok((named, BTreeMap::new())),
+        };
     }
+    if there.is_empty() {
+        return Err(ApiError::NotFound("no active nodes available".to_owned()));
+    }
+    if there.values().all(|may| !may) {
+        let words = "no active node may have this model: the `models` rules of each exclude it";
+        return Err(ApiError::NotFound(words.to_owned()));
+    }
+    let words = "skipped: the `models` rules of this node exclude the model";
+    let skipped = there.iter().filter(|(_, may)| !**may);
+    let skipped = skipped.map(|(id, _)| (*id, NodeProgress::of(NodeProgress::SKIPPED, words)));
+    Ok((there.keys().copied().collect(), skipped.collect()))
 }
 
 async fn leave_room(app: &App) -> ApiResult<()> {
@@ -285,11 +301,23 @@ mod tests {
 
     #[test]
     fn a_node_that_is_not_there_is_told() {
-        assert_eq!(wanted(None, vec![1, 2]), Ok(vec![1, 2]));
-        assert_eq!(wanted(Some(vec![2]), vec![1, 2]), Ok(vec![2]));
-        let missing = wanted(Some(vec![1, 7]), vec![1, 2]).unwrap_err();
+        let there = || BTreeMap::from([(1, true), (2, true)]);
+        assert_eq!(wanted(None, there()).unwrap().0, [1, 2]);
+        assert_eq!(wanted(Some(vec![2]), there()).unwrap().0, [2]);
+        let missing = wanted(Some(vec![1, 7]), there()).unwrap_err();
         assert_eq!(missing, ApiError::NotFound("node not found: 7".to_owned()));
-        assert!(wanted(None, vec![]).is_err());
+        assert!(wanted(None, BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_node_that_may_not_have_the_model_is_skipped_unless_it_is_named() {
+        let there = || BTreeMap::from([(1, true), (2, false)]);
+        let (ids, known) = wanted(None, there()).unwrap();
+        assert_eq!(ids, [1, 2]);
+        assert_eq!(known.keys().collect::<Vec<_>>(), [&2]);
+        assert!(known[&2].is_final() && known[&2].message.starts_with("skipped: "));
+        assert_eq!(wanted(Some(vec![2]), there()).unwrap().1, BTreeMap::new());
+        assert!(wanted(None, BTreeMap::from([(2, false)])).is_err());
     }
 
     #[test]

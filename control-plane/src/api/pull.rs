@@ -54,7 +54,7 @@ struct PullResult {
     node_name: Option<String>,
     /// Its URL.
     node_address: Option<String>,
-    /// `success`, `error` or `cancelled`; `initiated` for who does not wait, and `waiting` or `running` after
+    /// `success`, `error` or `cancelled`, `skipped` where its `models` rules exclude the model; `initiated` for who does not wait, and `waiting` or `running` after
     /// an hour.
     status: String,
     message: String,
@@ -88,6 +88,9 @@ fn ended(node: JobNode) -> PullResult {
 }
 
 fn initiated(node: JobNode) -> PullResult {
+    if node.status == NodeProgress::SKIPPED {
+        return ended(node);
+    }
     PullResult {
         status: "initiated".to_owned(),
         message: "Model pull initiated".to_owned(),
@@ -95,7 +98,7 @@ fn initiated(node: JobNode) -> PullResult {
     }
 }
 
-/// Pulls a model, on one node or on every enabled one, and waits until that has ended at each of them, for an
+/// Pulls a model, on one node or on every enabled one whose `models` rules do not exclude it, and waits until that has ended at each of them, for an
 /// hour at most. `stream: true` answers 200 at once; `wait: false` and `Prefer: respond-async` answer 202 at
 /// once, with the job in `Location`. In each case the pull goes on whatever becomes of the caller.
 #[utoipa::path(tag = "jobs", request_body = PullDraft, params(("Prefer" = Option<String>, Header, description = "`respond-async` does not wait")),
@@ -103,7 +106,7 @@ fn initiated(node: JobNode) -> PullResult {
     (status = 200, body = PullView, description = "What became of it at each node, also where it failed at all of them"),
     (status = 202, body = PullView, description = "It was begun"), (status = 400, description = "What is wrong, by field"),
     (status = 401, description = "Nobody is logged in"), (status = 403, description = "For operators"),
-    (status = 404, description = "There is no such node, or none that is enabled"),
+    (status = 404, description = "There is no such node, or none that is enabled and may have the model"),
     (status = 503, description = "Too many jobs wait, or data planes cannot be asked")))]
 #[post("/api/proxy/pull")]
 pub(crate) async fn pull_model(

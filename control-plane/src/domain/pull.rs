@@ -1,6 +1,7 @@
 //! Pulls: a draft, as the predecessor's body or as a job's, becomes a model and the nodes it is for.
 
-use aivonx_shared::model_name::ModelName;
+use aivonx_shared::fleet_doc::ModelRules;
+use aivonx_shared::model_name::{ModelName, ModelPattern};
 use serde::Deserialize;
 
 use super::Invalid;
@@ -90,6 +91,23 @@ impl JobDraft {
     }
 }
 
+/// Whether a node's `models` rules let it have a model. Both were judged when they were written: what cannot
+/// be read any more bars nothing.
+pub fn rules_allow(model: &str, include: &[String], exclude: &[String]) -> bool {
+    let Ok(name) = ModelName::parse_for_store(model) else {
+        return true;
+    };
+    let patterns = |texts: &[String]| {
+        let read = texts.iter().map(|text| ModelPattern::parse(text));
+        read.filter_map(Result::ok).collect()
+    };
+    let rules = ModelRules {
+        include: patterns(include),
+        exclude: patterns(exclude),
+    };
+    rules.allow(name.key())
+}
+
 fn judge_model(text: Option<&str>, invalid: &mut Invalid) -> String {
     let text = text.unwrap_or_default().trim();
     if text.is_empty() {
@@ -135,6 +153,19 @@ mod tests {
         assert_eq!(typo.to_string(), "node_ids: unknown field");
         let many = job(json!({"model": "a", "kind": "push", "node_ids": []})).unwrap_err();
         assert_eq!(many.fields.len(), 2, "{many}");
+    }
+
+    #[test]
+    fn rules_are_held_against_the_model_that_its_name_means() {
+        let list = |patterns: &[&str]| patterns.iter().map(|one| (*one).to_owned()).collect();
+        let allow = |model: &str, include: &[&str], exclude: &[&str]| {
+            let (include, exclude): (Vec<_>, Vec<_>) = (list(include), list(exclude));
+            rules_allow(model, &include, &exclude)
+        };
+        assert!(allow("llama3", &[], &[]));
+        assert!(allow("LLAMA3", &["llama3:*"], &["llama3:70b"]));
+        assert!(!allow("llama3:70b", &["llama3:*"], &["llama3:70b"]));
+        assert!(!allow("moa", &["llama3:*"], &[]));
     }
 
     #[test]

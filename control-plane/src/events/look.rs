@@ -238,6 +238,7 @@ mod tests {
             model: "llama3".into(),
             insecure: false,
             node_ids: vec![1],
+            progress: BTreeMap::new(),
         };
         let job = db.create_job(&change, new).await.unwrap();
         let begun = look.again(&db, &bus).await;

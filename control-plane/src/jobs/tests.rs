@@ -1,5 +1,6 @@
 //! The runner, with data planes that do as the test says, and a database of its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,7 @@ impl World {
             model: model.to_owned(),
             insecure: false,
             node_ids: self.nodes.clone(),
+            progress: BTreeMap::new(),
         };
         self.db.create_job(&change(), new).await.unwrap().id
     }

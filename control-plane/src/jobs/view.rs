@@ -44,7 +44,7 @@ pub(crate) struct JobNode {
     pub(crate) node_name: Option<String>,
     /// Its URL.
     pub(crate) node_address: Option<String>,
-    /// `waiting`, `running`, `success`, `error` or `cancelled`.
+    /// `waiting`, `running`, `success`, `error`, `cancelled`, or `skipped`: its `models` rules exclude the model.
     pub(crate) status: String,
     /// The node's last status line, or why it failed.
     pub(crate) message: String,

@@ -258,7 +258,8 @@ impl Work {
 
     /// How it ended, and why where it failed.
     fn end(&self) -> (JobState, Option<String>) {
-        let (all, good) = (self.progress.len(), self.nodes(NodeProgress::SUCCESS).len());
+        let all = self.progress.len() - self.nodes(NodeProgress::SKIPPED).len();
+        let good = self.nodes(NodeProgress::SUCCESS).len();
         if good == all {
             return (JobState::Done, None);
         }

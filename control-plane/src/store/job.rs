@@ -71,7 +71,7 @@ pub enum JobState {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct NodeProgress {
-    /// `waiting`, `running`, `success`, `error`, `cancelled`.
+    /// `waiting`, `running`, `success`, `error`, `cancelled`, `skipped`.
     pub status: String,
     /// The node's own words.
     pub message: String,
@@ -92,6 +92,8 @@ impl NodeProgress {
     pub const ERROR: &str = "error";
     /// It was ended before it was done.
     pub const CANCELLED: &str = "cancelled";
+    /// It may not have the model, and was never asked.
+    pub const SKIPPED: &str = "skipped";
 
     /// One that has not begun.
     pub fn waiting() -> Self {
@@ -109,7 +111,8 @@ impl NodeProgress {
 
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
-        [Self::SUCCESS, Self::ERROR, Self::CANCELLED].contains(&self.status.as_str())
+        let ends = [Self::SUCCESS, Self::ERROR, Self::CANCELLED, Self::SKIPPED];
+        ends.contains(&self.status.as_str())
     }
 }
 
@@ -124,6 +127,8 @@ pub struct NewJob {
     pub insecure: bool,
     /// The nodes it is for.
     pub node_ids: Vec<i64>,
+    /// What is known of them from the beginning: those that are skipped.
+    pub progress: BTreeMap<i64, NodeProgress>,
 }
 
 /// Which jobs.

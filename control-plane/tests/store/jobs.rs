@@ -25,6 +25,7 @@ async fn queue(db: &Db, model: &str) -> Job {
         model: model.to_owned(),
         insecure: false,
         node_ids: vec![1, 2],
+        progress: BTreeMap::new(),
     };
     db.create_job(&change(), new).await.unwrap()
 }

@@ -62,6 +62,7 @@ impl Gateway {
                 let model = key.display().to_owned();
                 Err(failure::rejected(Rejection::NoTarget(model)))
             }
+            Targets::Nobody => Err(failure::rejected(Rejection::NoNode)),
             Targets::OneOf(list) => relay_to(ctx, &list).map(|()| false),
             Targets::Each(list) => {
                 let relayed =

@@ -53,6 +53,8 @@ pub(crate) enum Targets {
     Unheld,
     /// The document lets no node have it.
     Forbidden(ModelKey),
+    /// There is no node that takes anything new.
+    Nobody,
 }
 
 /// Where the change of `route` goes; `is_fresh` as in [`of_create`].
@@ -202,6 +204,9 @@ fn chosen(snapshot: &Snapshot, from: &ModelKey, name: &ModelKey) -> Targets {
         let rules = &node.doc().models;
         node.is_wanted() && rules.allow(from) && rules.allow(name) && to.fits(node.doc())
     };
+    if !snapshot.nodes().iter().any(|node| node.is_wanted()) {
+        return Targets::Nobody;
+    }
     let nodes = snapshot.nodes().iter().filter(|node| may(node));
     let mut targets: Vec<Target> = nodes.map(Target::of).collect();
     if let PullTo::Count(count) = to {
@@ -270,6 +275,7 @@ mod tests {
         match targets {
             Targets::Any => "any".into(),
             Targets::Unheld => "unheld".into(),
+            Targets::Nobody => "nobody".into(),
             Targets::Forbidden(key) => format!("forbidden {}", key.display()),
             Targets::OneOf(list) | Targets::Each(list) => {
                 let names = list.iter().map(|target| {
@@ -308,6 +314,10 @@ mod tests {
         assert_eq!(pull(&labels, "m"), "a c!", "holders come first");
         let none = fleet("pull: {to: {labels: {gpu: none}}}", &nodes);
         assert_eq!(pull(&none, "new"), "forbidden new:latest");
+        let away: [(&str, &[&str]); 2] =
+            [(", draining: true", &["m 5"]), (", enabled: false", &[])];
+        assert_eq!(pull(&fleet("", &away), "new"), "nobody");
+        assert_eq!(pull(&fleet("", &[]), "new"), "nobody");
     }
 
     #[test]

@@ -1,60 +1,32 @@
 //! The metrics of a data plane (design.md §5). Labels come from the fleet and from tables of this
 //! program, never from a client's text (D9).
 
+mod families;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aivonx_shared::fleet_doc::Cloud;
 use aivonx_shared::report::Counters;
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{IntGauge, Registry, TextEncoder};
 
+use self::families::{Document, Families, Held, Nodes, Requests, Road, Work};
 use super::series::{KeyCache, KeySeries, NodeSeries, Series, SeriesCache, SeriesKey};
 use crate::fleet::Fleet;
 use crate::upstream::usage::Tokens;
 
-/// Bounds that tell a warm answer (milliseconds) from a cold load (minutes): up to 900 s.
-const SECONDS: [f64; 19] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    120.0, 300.0, 600.0, 900.0,
-];
-/// Tokens a second, from a CPU to a large GPU.
-const SPEED: [f64; 11] = [
-    1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0,
-];
 /// From here on a load is a cold one: a warm model takes a few milliseconds (ollama-api.md §3.1).
 const COLD: Duration = Duration::from_millis(100);
 
 /// Every family of a data plane.
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    first_byte: HistogramVec,
-    inflight: IntGaugeVec,
-    tokens: IntCounterVec,
-    key_requests: IntCounterVec,
-    key_tokens: IntCounterVec,
-    speed: HistogramVec,
-    retries: IntCounterVec,
-    rejections: IntCounterVec,
-    cold_loads: IntCounterVec,
-    node_up: IntGaugeVec,
-    node_signed_in: IntGaugeVec,
-    node_slots: IntGaugeVec,
-    revision: IntGauge,
-    apply_seconds: Gauge,
-    apply_failures: IntGauge,
-    body_bytes: IntGauge,
-    connections: IntGauge,
-    store_jobs: IntGaugeVec,
-    bus_connected: IntGaugeVec,
-    bus_failures: IntCounterVec,
-    usage_waiting: IntGauge,
-    usage_lost: IntCounterVec,
+    requests: Requests,
+    work: Work,
+    nodes: Nodes,
+    document: Document,
+    held: Held,
+    road: Road,
     totals: Totals,
     series: SeriesCache,
     key_series: KeyCache,
@@ -83,7 +55,6 @@ pub(crate) struct Finished<'a> {
 
 impl Metrics {
     /// Registers every family; a name taken twice is a bug here.
-    #[expect(clippy::too_many_lines, reason = "a catalogue: one entry a family")]
     pub(crate) fn new() -> prometheus::Result<Self> {
         let families = Families(Registry::new());
         families
@@ -95,113 +66,12 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         Ok(Self {
-            requests: families.counters(
-                "requests_total",
-                "Requests answered, by route, model, node and status.",
-                &["route", "model", "node", "status"],
-            )?,
-            duration: families.histograms(
-                "request_duration_seconds",
-                "Seconds from the request's head to the last byte of its answer.",
-                &["route", "model"],
-                &SECONDS,
-            )?,
-            first_byte: families.histograms(
-                "time_to_first_byte_seconds",
-                "Seconds from the request's head to the first byte of a node's answer.",
-                &["route", "model", "node"],
-                &SECONDS,
-            )?,
-            inflight: families.gauges("inflight", "Requests with a node now.", &["node"])?,
-            tokens: families.counters(
-                "tokens_total",
-                "Tokens as the nodes counted them; kind is prompt or output.",
-                &["model", "node", "kind"],
-            )?,
-            key_requests: families.counters(
-                "key_requests_total",
-                "Requests by the id of their key or network; `anonymous` for others.",
-                &["key"],
-            )?,
-            key_tokens: families.counters(
-                "key_tokens_total",
-                "Tokens by the id of their key or network; kind is prompt or output.",
-                &["key", "kind"],
-            )?,
-            speed: families.histograms(
-                "output_tokens_per_second",
-                "Generated tokens a second of generation.",
-                &["model", "node"],
-                &SPEED,
-            )?,
-            retries: families.counters(
-                "retries_total",
-                "Attempts sent to another node, by the reason of the first's failure.",
-                &["reason"],
-            )?,
-            rejections: families.counters(
-                "rejections_total",
-                "Requests the proxy answered itself with an error.",
-                &["reason"],
-            )?,
-            cold_loads: families.counters(
-                "cold_loads_total",
-                "Answers for which a model was loaded.",
-                &["model", "node"],
-            )?,
-            node_up: families.gauges(
-                "node_up",
-                "1 where the node answers its probes.",
-                &["node"],
-            )?,
-            node_signed_in: families.gauges(
-                "node_signed_in",
-                "1 where the node is signed in at ollama.com; only asked where cloud models are allowed.",
-                &["node"],
-            )?,
-            node_slots: families.gauges(
-                "node_slots",
-                "Slots of a model on a node, as the fleet document says.",
-                &["node", "model"],
-            )?,
-            revision: families.gauge("fleet_revision", "Number of the fleet document in force.")?,
-            apply_seconds: families.float(
-                "fleet_apply_seconds",
-                "Seconds the last change of the fleet took to come into force.",
-            )?,
-            apply_failures: families.gauge(
-                "fleet_invalid",
-                "1 while the newest fleet document is invalid and the one before is in force.",
-            )?,
-            body_bytes: families.gauge(
-                "request_body_bytes",
-                "Bytes of large request bodies held in memory now.",
-            )?,
-            connections: families.gauge("connections", "Open connections of clients.")?,
-            store_jobs: families.gauges(
-                "store_jobs",
-                "Changes of several nodes' stores that run now, also those whose client has left.",
-                &["route"],
-            )?,
-            bus_connected: families.gauges(
-                "bus_connected",
-                "1 while the bus answers; without a series where the fleet is from a file.",
-                &[],
-            )?,
-            bus_failures: families.counters(
-                "bus_failures_total",
-                "What could not be done on the way to or from the control plane: report, load, usage, keep.",
-                &["what"],
-            )?,
-            usage_waiting: families.gauge(
-                "usage_waiting_batches",
-                "Batches of usage that the control plane has not stored yet, as far as is known.",
-            )?,
-            usage_lost: families.counters(
-                "usage_lost_requests_total",
-                "Requests in batches of usage that were given up before they were known to be stored.",
-                &[],
-            )?,
+            requests: Requests::register(&families)?,
+            work: Work::register(&families)?,
+            nodes: Nodes::register(&families)?,
+            document: Document::register(&families)?,
+            held: Held::register(&families)?,
+            road: Road::register(&families)?,
             totals: Totals::default(),
             registry: families.0,
             series: SeriesCache::default(),
@@ -246,14 +116,18 @@ impl Metrics {
         Series {
             requests: self
                 .requests
+                .finished
                 .with_label_values(&[route, model, node, &status]),
-            duration: self.duration.with_label_values(&[route, model]),
+            duration: self.requests.duration.with_label_values(&[route, model]),
             node: (!node.is_empty()).then(|| NodeSeries {
-                first_byte: self.first_byte.with_label_values(&[route, model, node]),
-                prompt: self.tokens.with_label_values(&[model, node, "prompt"]),
-                output: self.tokens.with_label_values(&[model, node, "output"]),
-                speed: self.speed.with_label_values(&[model, node]),
-                cold_loads: self.cold_loads.with_label_values(&[model, node]),
+                first_byte: self
+                    .requests
+                    .first_byte
+                    .with_label_values(&[route, model, node]),
+                prompt: self.work.tokens.with_label_values(&[model, node, "prompt"]),
+                output: self.work.tokens.with_label_values(&[model, node, "output"]),
+                speed: self.work.speed.with_label_values(&[model, node]),
+                cold_loads: self.work.cold_loads.with_label_values(&[model, node]),
             }),
         }
     }
@@ -261,9 +135,9 @@ impl Metrics {
     /// Counts a finished request under its caller's id.
     pub(crate) fn called(&self, key: &str, tokens: Tokens) {
         let series = self.key_series.get(key, || KeySeries {
-            requests: self.key_requests.with_label_values(&[key]),
-            prompt: self.key_tokens.with_label_values(&[key, "prompt"]),
-            output: self.key_tokens.with_label_values(&[key, "output"]),
+            requests: self.requests.key_requests.with_label_values(&[key]),
+            prompt: self.work.key_tokens.with_label_values(&[key, "prompt"]),
+            output: self.work.key_tokens.with_label_values(&[key, "output"]),
         });
         series.requests.inc();
         series.prompt.inc_by(tokens.prompt.unwrap_or(0));
@@ -273,46 +147,46 @@ impl Metrics {
     /// Counts an attempt that goes to another node.
     pub(crate) fn retried(&self, reason: &'static str) {
         self.totals.retries.fetch_add(1, Ordering::Relaxed);
-        self.retries.with_label_values(&[reason]).inc();
+        self.requests.retries.with_label_values(&[reason]).inc();
     }
 
     /// Counts an answer of the proxy's own.
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.totals.rejected.fetch_add(1, Ordering::Relaxed);
-        self.rejections.with_label_values(&[reason]).inc();
+        self.requests.rejections.with_label_values(&[reason]).inc();
     }
 
     /// Moves with every connection of a client.
     pub(crate) fn connections(&self) -> IntGauge {
-        self.connections.clone()
+        self.held.connections.clone()
     }
 
     /// Counts a change of several stores for as long as it is held.
     pub(crate) fn store_job(&self, route: &'static str) -> StoreJob {
-        let running = self.store_jobs.with_label_values(&[route]);
+        let running = self.held.store_jobs.with_label_values(&[route]);
         running.inc();
         StoreJob(running)
     }
 
     /// Whether the bus answers.
     pub(crate) fn bus_connected(&self, connected: bool) {
-        let gauge = self.bus_connected.with_label_values::<&str>(&[]);
+        let gauge = self.road.bus_connected.with_label_values::<&str>(&[]);
         gauge.set(i64::from(connected));
     }
 
     /// Something on the bus failed.
     pub(crate) fn bus_failed(&self, what: &'static str) {
-        self.bus_failures.with_label_values(&[what]).inc();
+        self.road.bus_failures.with_label_values(&[what]).inc();
     }
 
     /// So many batches of usage wait to be stored.
     pub(crate) fn usage_waits(&self, batches: usize) {
-        self.usage_waiting.set(batches.cast_signed() as i64);
+        self.road.usage_waiting.set(batches.cast_signed() as i64);
     }
 
     /// Usage of so many requests was given up.
     pub(crate) fn usage_lost(&self, requests: u64) {
-        let lost = self.usage_lost.with_label_values::<&str>(&[]);
+        let lost = self.road.usage_lost.with_label_values::<&str>(&[]);
         lost.inc_by(requests);
     }
 
@@ -330,34 +204,37 @@ impl Metrics {
 
     /// A document came into force.
     pub(crate) fn applied(&self, revision: u64, took: Duration) {
-        self.revision.set(revision.cast_signed());
-        self.apply_seconds.set(took.as_secs_f64());
-        self.apply_failures.set(0);
+        self.document.revision.set(revision.cast_signed());
+        self.document.apply_seconds.set(took.as_secs_f64());
+        self.document.apply_failures.set(0);
     }
 
     /// A document was refused.
     pub(crate) fn refused(&self) {
-        self.apply_failures.set(1);
+        self.document.apply_failures.set(1);
     }
 
     /// Everything as text, with what is read at this moment.
     pub(crate) fn render(&self, fleet: &Fleet, body_bytes: u64) -> prometheus::Result<String> {
-        self.body_bytes.set(body_bytes.cast_signed());
-        self.inflight.reset();
-        self.node_up.reset();
-        self.node_signed_in.reset();
-        self.node_slots.reset();
+        self.held.body_bytes.set(body_bytes.cast_signed());
+        self.requests.inflight.reset();
+        self.nodes.up.reset();
+        self.nodes.signed_in.reset();
+        self.nodes.slots.reset();
         let snapshot = fleet.load_full();
         for node in snapshot.nodes() {
             let name = node.name();
-            self.inflight
+            self.requests
+                .inflight
                 .with_label_values(&[name])
                 .set(i64::from(node.state().in_flight()));
-            self.node_up
+            self.nodes
+                .up
                 .with_label_values(&[name])
                 .set(i64::from(node.state().health.is_up()));
             if snapshot.cloud() == Cloud::Allow {
-                self.node_signed_in
+                self.nodes
+                    .signed_in
                     .with_label_values(&[name])
                     .set(i64::from(node.state().signed_in()));
             }
@@ -365,7 +242,8 @@ impl Metrics {
         for (_, entry) in snapshot.models() {
             for holder in &entry.holders {
                 let slots = i64::from(holder.node.doc().slots);
-                self.node_slots
+                self.nodes
+                    .slots
                     .with_label_values(&[holder.node.name(), &entry.label])
                     .set(slots);
             }
@@ -380,54 +258,6 @@ pub(crate) struct StoreJob(IntGauge);
 impl Drop for StoreJob {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// Makes families and registers them.
-struct Families(Registry);
-
-impl Families {
-    fn add<C: Collector + Clone + 'static>(&self, family: C) -> prometheus::Result<C> {
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.add(IntCounterVec::new(
-            Opts::new(format!("aivonx_{name}"), help),
-            labels,
-        )?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.add(IntGaugeVec::new(
-            Opts::new(format!("aivonx_{name}"), help),
-            labels,
-        )?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.add(IntGauge::new(format!("aivonx_{name}"), help)?)
-    }
-
-    fn float(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
-        self.add(Gauge::new(format!("aivonx_{name}"), help)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> prometheus::Result<HistogramVec> {
-        let opts = HistogramOpts::new(format!("aivonx_{name}"), help).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(opts, labels)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `aivonx login`, `node`, `user`, `key` and the rest: the real binary against a running control plane.
 
+mod fleet;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -1,6 +1,9 @@
 //! Pulls as jobs: what the predecessor's clients see, progress, the end of one, limits, and what dies
 //! meanwhile.
 
+mod outages;
+mod targets;
+
 use aivonx_sim::{ModelSpec, NodeSpec, Outcome, RegistrySpec, SimNode};
 use serde_json::{Value, json};
 

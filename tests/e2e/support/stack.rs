@@ -52,6 +52,20 @@ pub(crate) struct Apart {
     pub(crate) redis: Redis,
 }
 
+/// A control plane beside the one behind the front door.
+pub(crate) struct AnotherControl {
+    child: Child,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
+}
+
+impl Drop for AnotherControl {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Stack {
     /// Starts them and logs in.
     pub(crate) async fn start(kind: Kind) -> Self {
@@ -99,6 +113,14 @@ impl Stack {
         self.aivonx = self.setup.clone().start().await;
     }
 
+    /// Another data plane beside the first, with a folder of its own.
+    pub(crate) async fn another_plane(&self) -> Aivonx {
+        let folder = self.folder.path().join("another-state");
+        let setup = self.setup.clone();
+        let setup = setup.set("BUS__FOLDER", folder.to_str().unwrap());
+        setup.start().await
+    }
+
     /// Where the data plane keeps what outlives it; `serve` keeps the data of both planes there.
     pub(crate) fn state(&self) -> std::path::PathBuf {
         let state = self.folder.path().join("state");
@@ -138,7 +160,37 @@ impl Stack {
 
     /// Sends a request with these header lines on a connection of its own.
     pub(crate) async fn send(&self, method: &str, path: &str, lines: &str, body: &str) -> Response {
-        let mut client = Client::connect(self.aivonx.addr).await;
+        Self::send_to(self.aivonx.addr, method, path, lines, body).await
+    }
+
+    /// Asks the API of a control plane where it listens, not through a front door, as `root`.
+    pub(crate) async fn api_at(
+        &self,
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Response {
+        let lines = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
+            self.token
+        );
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        Self::send_to(at, method, path, &lines, &body).await
+    }
+
+    async fn send_to(
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        lines: &str,
+        body: &str,
+    ) -> Response {
+        let mut client = Client::connect(at).await;
         let length = body.len();
         client
             .send(format!(
@@ -214,6 +266,13 @@ impl Apart {
             .clone_into(&mut self.at);
         self.control_ops = listening["ops"].as_str().unwrap().parse().unwrap();
         self.at.clone()
+    }
+
+    /// Another control plane beside the first.
+    pub(crate) fn another_control(&self) -> AnotherControl {
+        let (child, listening) = start_control(&self.environment, "127.0.0.1:0");
+        let at = listening["control"].as_str().unwrap().parse().unwrap();
+        AnotherControl { child, at }
     }
 
     /// Starts one where the last one was.

@@ -27,7 +27,7 @@ pub(in crate::store) async fn create(
             dsl::model.eq(new.model),
             dsl::insecure.eq(new.insecure),
             dsl::node_ids.eq(json(&new.node_ids)),
-            dsl::progress.eq(serde_json::json!({})),
+            dsl::progress.eq(json(&new.progress)),
             dsl::requested_by.eq(&change.actor.name),
             dsl::cancel_requested.eq(false),
             dsl::version.eq(1),
