@@ -239,8 +239,8 @@ pub(super) async fn queue(app: &App, actor: &Actor, new: NewPull) -> ApiResult<(
     let nodes = app.db.nodes(enabled, Page::ALL).await?.rows;
     let may_have =
         |node: &Node| rules_allow(&new.model, &node.models_include, &node.models_exclude);
-    let there = nodes.iter().map(|node| (node.id, may_have(node))).collect();
-    let (node_ids, progress) = wanted(new.node_ids, there)?;
+    let there: BTreeMap<_, _> = nodes.iter().map(|node| (node.id, may_have(node))).collect();
+    let (node_ids, progress) = wanted(new.node_ids, &there)?;
     leave_room(app).await?;
     let new = NewJob {
         kind: PULL.to_owned(),
@@ -259,7 +259,7 @@ type Wanted = (Vec<i64>, BTreeMap<i64, NodeProgress>);
 
 /// The nodes that are named, all of which must be enabled, whatever their rules; or every enabled one, where
 /// those that may not have the model are skipped. `there` says of each enabled node whether it may.
-fn wanted(named: Option<Vec<i64>>, there: BTreeMap<i64, bool>) -> ApiResult<Wanted> {
+fn wanted(named: Option<Vec<i64>>, there: &BTreeMap<i64, bool>) -> ApiResult<Wanted> {
     if let Some(named) = named {
         return match named.iter().find(|id| !there.contains_key(id)) {
             Some(id) => Err(ApiError::NotFound(format!("node not found: {id}"))),
@@ -302,22 +302,22 @@ mod tests {
     #[test]
     fn a_node_that_is_not_there_is_told() {
         let there = || BTreeMap::from([(1, true), (2, true)]);
-        assert_eq!(wanted(None, there()).unwrap().0, [1, 2]);
-        assert_eq!(wanted(Some(vec![2]), there()).unwrap().0, [2]);
-        let missing = wanted(Some(vec![1, 7]), there()).unwrap_err();
+        assert_eq!(wanted(None, &there()).unwrap().0, [1, 2]);
+        assert_eq!(wanted(Some(vec![2]), &there()).unwrap().0, [2]);
+        let missing = wanted(Some(vec![1, 7]), &there()).unwrap_err();
         assert_eq!(missing, ApiError::NotFound("node not found: 7".to_owned()));
-        assert!(wanted(None, BTreeMap::new()).is_err());
+        assert!(wanted(None, &BTreeMap::new()).is_err());
     }
 
     #[test]
     fn a_node_that_may_not_have_the_model_is_skipped_unless_it_is_named() {
         let there = || BTreeMap::from([(1, true), (2, false)]);
-        let (ids, known) = wanted(None, there()).unwrap();
+        let (ids, known) = wanted(None, &there()).unwrap();
         assert_eq!(ids, [1, 2]);
         assert_eq!(known.keys().collect::<Vec<_>>(), [&2]);
         assert!(known[&2].is_final() && known[&2].message.starts_with("skipped: "));
-        assert_eq!(wanted(Some(vec![2]), there()).unwrap().1, BTreeMap::new());
-        assert!(wanted(None, BTreeMap::from([(2, false)])).is_err());
+        assert_eq!(wanted(Some(vec![2]), &there()).unwrap().1, BTreeMap::new());
+        assert!(wanted(None, &BTreeMap::from([(2, false)])).is_err());
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Metrics {
     /// Counts a finished request under its caller's id.
     pub(crate) fn called(&self, key: &str, tokens: Tokens) {
         let series = self.key_series.get(key, || KeySeries {
-            requests: self.requests.key_requests.with_label_values(&[key]),
+            requests: self.requests.by_key.with_label_values(&[key]),
             prompt: self.work.key_tokens.with_label_values(&[key, "prompt"]),
             output: self.work.key_tokens.with_label_values(&[key, "output"]),
         });

@@ -23,7 +23,7 @@ pub(super) struct Requests {
     pub(super) inflight: IntGaugeVec,
     pub(super) retries: IntCounterVec,
     pub(super) rejections: IntCounterVec,
-    pub(super) key_requests: IntCounterVec,
+    pub(super) by_key: IntCounterVec,
 }
 
 /// What nodes did for them.
@@ -95,7 +95,7 @@ impl Requests {
                 "Requests the proxy answered itself with an error.",
                 &["reason"],
             )?,
-            key_requests: families.counters(
+            by_key: families.counters(
                 "key_requests_total",
                 "Requests by the id of their key or network; `anonymous` for others.",
                 &["key"],
