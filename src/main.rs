@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use nix::sys::signal::{SigSet, Signal};
 
 use cli::{Cli, Command};
 
@@ -27,6 +28,11 @@ const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // a file that reaches a limit of its size is an error to the write, and not the end of all requests; all
+    // threads inherit it from this one
+    let mut too_large = SigSet::empty();
+    too_large.add(Signal::SIGXFSZ);
+    let _ = too_large.thread_block(); // it fails for arguments that do not exist alone
     logging::start();
     match cli.command {
         Some(Command::Proxy(args)) => proxy::run(&args),

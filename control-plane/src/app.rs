@@ -8,6 +8,7 @@ mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
@@ -279,6 +280,7 @@ impl App {
             timing: Timing::default(),
             wake: self.jobs.clone(),
             worker: format!("{:032x}", u128::from_ne_bytes(random::bytes())),
+            claims: AtomicU64::new(0),
         })
     }
 

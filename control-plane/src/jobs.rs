@@ -10,6 +10,7 @@ pub(crate) mod view;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -83,6 +84,8 @@ pub(crate) struct Runner {
     pub(crate) wake: Wake,
     /// Another name after each start: a job that this process left is not taken for one it works on.
     pub(crate) worker: String,
+    /// How often it tried to claim a job.
+    pub(crate) claims: AtomicU64,
 }
 
 impl Runner {
@@ -127,10 +130,14 @@ impl Runner {
 
     async fn claim(&self, is_full: bool) -> Result<Option<Job>, StoreError> {
         let (now, until) = (Time::now(), self.lease_until());
+        // another name each time: where a step of the clock ends the lease of a job that is worked on here, it
+        // is taken over from there like from anybody else, and never worked on twice
+        let number = self.claims.fetch_add(1, Ordering::Relaxed);
+        let worker = format!("{}.{number}", self.worker);
         if is_full {
-            self.db.reclaim_job(PULL, &self.worker, now, until).await
+            self.db.reclaim_job(PULL, &worker, now, until).await
         } else {
-            self.db.claim_job(PULL, &self.worker, now, until).await
+            self.db.claim_job(PULL, &worker, now, until).await
         }
     }
 

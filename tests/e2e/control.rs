@@ -48,7 +48,7 @@ async fn node() -> SimNode {
 }
 
 /// Both planes with one node whose models are known.
-async fn house(kind: Kind) -> (SimNode, Stack, i64) {
+pub(super) async fn house(kind: Kind) -> (SimNode, Stack, i64) {
     let (sim, stack) = (node().await, Stack::start(kind).await);
     let id = stack.register("gpu-1", &sim).await;
     until("its models are known", || async {

@@ -184,11 +184,16 @@ impl Work {
         self.write().await
     }
 
+    /// In whose name it was claimed.
+    fn worker(&self) -> &str {
+        self.job.worker.as_deref().unwrap_or_default()
+    }
+
     async fn begin_where_it_may(&mut self) -> Result<(), StoreError> {
         let runner = Arc::clone(&self.runner);
         let begun = runner.db.begin_at_nodes(
             self.job.id,
-            &runner.worker,
+            self.worker(),
             Time::now(),
             runner.limits,
             self.progress.clone(),
@@ -237,7 +242,7 @@ impl Work {
             lease_until: Some(self.runner.lease_until()),
             finished: has_ended.then(|| self.end()),
         };
-        let (db, worker) = (&self.runner.db, &self.runner.worker);
+        let (db, worker) = (&self.runner.db, self.worker());
         self.job = db
             .update_job(self.job.id, worker, Time::now(), update)
             .await?;

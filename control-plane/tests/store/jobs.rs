@@ -12,6 +12,7 @@ use crate::world::{World, at, change, change_at, on_both};
 on_both!(
     a_job_is_claimed_by_one_worker_and_done,
     a_job_whose_worker_died_is_claimed_again_with_its_progress,
+    a_clock_that_went_back_by_hours_leaves_no_job_behind,
     jobs_are_cancelled_at_once_or_by_their_worker,
     jobs_are_listed_newest_first,
     turns_hold_over_all_jobs_and_workers,
@@ -109,6 +110,23 @@ async fn a_job_whose_worker_died_is_claimed_again_with_its_progress(world: World
     );
     let late = db.update_job(job.id, "w1", at(61), update).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+}
+
+async fn a_clock_that_went_back_by_hours_leaves_no_job_behind(world: World) {
+    let (db, hours) = (&world.db, 5 * 3600);
+    let job = queue(db, "a").await;
+    claim(db, "w1", hours).await.unwrap();
+    // a clock that is a minute behind still believes the lease
+    assert_eq!(claim(db, "w2", hours - 60).await, None);
+    assert_eq!(claim(db, "w2", 0).await.unwrap().id, job.id);
+    let mine = JobUpdate {
+        lease_until: Some(at(30)),
+        ..JobUpdate::default()
+    };
+    let lost = db.update_job(job.id, "w1", at(1), mine.clone()).await;
+    assert!(matches!(lost, Err(StoreError::Conflict { .. })), "{lost:?}");
+    db.update_job(job.id, "w2", at(1), mine).await.unwrap();
+    assert_eq!(claim(db, "w3", 2).await, None);
 }
 
 async fn jobs_are_cancelled_at_once_or_by_their_worker(world: World) {

@@ -306,6 +306,16 @@ impl Aivonx {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// Bounds the files that it writes, bytes: past that a disk is full. `None` makes room again.
+    pub(crate) fn bound_files(&self, most: Option<u64>) {
+        let most = most.map_or("unlimited".to_owned(), |most| most.to_string());
+        let bound = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string()])
+            .arg(format!("--fsize={most}:unlimited"))
+            .status();
+        assert!(bound.unwrap().success(), "prlimit");
+    }
+
     /// Resident memory, bytes.
     pub(crate) fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -86,11 +87,19 @@ fn filtered(filter: &JobFilter) -> jobs::BoxedQuery<'static, Backend> {
     query
 }
 
+/// A lease that lasts longer was given by a clock that went back since, and counts as over. Leases are seconds;
+/// the rest is for clocks that differ.
+const LONGEST_LEASE: TimeDelta = TimeDelta::minutes(10);
+
 /// Jobs of a kind that may be claimed: those left by their worker, and unless `left`, those that wait.
 fn claimable(kind: String, now: Time, left: bool) -> jobs::BoxedQuery<'static, Backend> {
+    let too_far = Time::from(now.utc() + LONGEST_LEASE);
+    let is_over = dsl::lease_until
+        .le(now.naive())
+        .or(dsl::lease_until.gt(too_far.naive()));
     let is_left = dsl::state
         .eq(JobState::Running.as_str())
-        .and(dsl::lease_until.le(now.naive()))
+        .and(is_over)
         .assume_not_null();
     let of_kind = jobs::table
         .into_boxed::<Backend>()
