@@ -11,6 +11,7 @@ mod invalid;
 mod node;
 mod node_address;
 mod node_name;
+mod password;
 mod pull;
 mod read;
 mod role;
@@ -27,8 +28,11 @@ pub use node::{NewNode, NodeDraft, NodeDraftTls, NodeRules};
 pub use node_address::{AddressRules, node_url};
 pub(crate) use node_name::numbered;
 pub use node_name::slug;
+pub use password::{
+    LONGEST_PASSWORD, SHORTEST_PASSWORD, Weak, check_password, is_well_known, judge_password,
+};
 pub use pull::{JobDraft, NewPull, PullDraft, rules_allow};
 pub use read::draft;
 pub use role::{Role, UnknownRole};
 pub use settings::{SETTING_KEYS, Settings, SettingsPatch};
-pub use user::{NewUser, UserChange, UserDraft, check_password};
+pub use user::{NewUser, UserChange, UserDraft};

@@ -104,7 +104,10 @@ pub(crate) async fn log_in(
     let now = Time::now();
     let (refresh, kept) = new_refresh(&app, &visitor, now);
     let family = refresh::family(random::bytes());
-    app.db.insert_refresh_token(user.id, &family, kept).await?;
+    let ends_at = (now.utc() + refresh::FAMILY_LIFE).into();
+    app.db
+        .insert_refresh_token(user.id, &family, ends_at, kept)
+        .await?;
     note_login(&app, &visitor, &user, now).await?;
     Ok(no_store(&tokens(&app, &user, &refresh, now)))
 }
@@ -238,7 +241,7 @@ pub(crate) async fn change_password(
         actor.client.address,
         Instant::now(),
     );
-    check_password(change.new.reveal(), &actor.user.name)?;
+    check_password("new", change.new.reveal(), &actor.user.name)?;
     let hash = hashed(&app, change.new.reveal()).await?;
     let by = actor.change();
     app.db

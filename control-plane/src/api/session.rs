@@ -11,7 +11,6 @@ use super::body::FormOrJson;
 use crate::app::App;
 use crate::auth::session::{CookieJar, SessionId};
 use crate::auth::{csrf, random};
-use crate::domain::Hidden;
 use crate::problem::ApiResult;
 use crate::store::{NewSession, StoreError, Time};
 
@@ -55,7 +54,6 @@ pub(crate) async fn begin_session(
     let new = NewSession {
         id: id.digest().hex(),
         user_id: user.id,
-        csrf: Hidden::new(csrf::token(&id)),
         created_at: now,
         expires_at: (now.utc() + life.idle.min(life.absolute)).into(),
         user_agent: visitor.user_agent.clone(),

@@ -3,7 +3,7 @@
 
 use aivonx_shared::fleet_doc::Secret;
 
-use super::password::{LONGEST_PASSWORD, SHORTEST_PASSWORD, is_well_known};
+use crate::domain::{LONGEST_PASSWORD, Weak, is_well_known, judge_password};
 
 /// The first user's name, as the predecessor's.
 pub const ROOT: &str = "root";
@@ -39,18 +39,12 @@ pub enum RootPassword {
 /// Why it does not start: its text says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
-    /// `changeme` and its kin, where others can try them.
+    /// No user may choose it, and others could try it.
     #[error(
-        "ROOT_PASSWORD is one that anybody would try, and the listener can be reached from other \
-         machines: choose another, or leave it out and one is generated"
+        "ROOT_PASSWORD {0}, and the listener can be reached from other machines: choose another, or \
+         leave it out and one is generated"
     )]
-    WellKnown,
-    /// Too short, where others can try it.
-    #[error(
-        "ROOT_PASSWORD has fewer than {SHORTEST_PASSWORD} characters, and the listener can be \
-         reached from other machines: choose a longer one, or leave it out and one is generated"
-    )]
-    TooShort,
+    Weak(#[from] Weak),
     /// No login could be made with it.
     #[error("ROOT_PASSWORD has more than {LONGEST_PASSWORD} bytes")]
     TooLong,
@@ -70,11 +64,8 @@ impl FirstStart<'_> {
         if text.len() > LONGEST_PASSWORD {
             return Err(BootstrapError::TooLong);
         }
-        if self.is_beyond_loopback && is_well_known(text) {
-            return Err(BootstrapError::WellKnown);
-        }
-        if self.is_beyond_loopback && text.chars().count() < SHORTEST_PASSWORD {
-            return Err(BootstrapError::TooShort);
+        if self.is_beyond_loopback {
+            judge_password(text, ROOT)?;
         }
         Ok(RootPassword::Given(given.clone()))
     }
@@ -151,12 +142,12 @@ mod tests {
 
     #[test]
     fn what_anybody_would_try_is_taken_on_loopback_alone() {
-        for text in ["changeme", "ChangeMe ", "password", "root", "11111111"] {
+        for text in ["changeme", "ChangeMe ", "password", "toor", "11111111"] {
             assert!(decided(Some(text), false).is_ok(), "{text}");
             let refused = decided(Some(text), true);
-            assert_eq!(refused, Err(BootstrapError::WellKnown), "{text}");
+            assert_eq!(refused, Err(Weak::WellKnown.into()), "{text}");
         }
-        assert_eq!(decided(Some("x7-k"), true), Err(BootstrapError::TooShort));
+        assert_eq!(decided(Some("x7-k"), true), Err(Weak::TooShort.into()));
         assert!(decided(Some("x7-k"), false).is_ok());
         let long = "ab".repeat(LONGEST_PASSWORD);
         assert_eq!(decided(Some(&long), false), Err(BootstrapError::TooLong));

@@ -14,11 +14,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::django::DjangoHash;
-
-/// Longest password, bytes: of longer ones the hash alone would be work.
-pub const LONGEST_PASSWORD: usize = 1024;
-/// Shortest password that a user may choose, characters (NIST SP 800-63B).
-pub const SHORTEST_PASSWORD: usize = 8;
+use crate::domain::LONGEST_PASSWORD;
 
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -64,23 +60,6 @@ pub enum PasswordError {
     /// 500: the machine has no memory for it.
     #[error("the password could not be hashed")]
     Failed,
-}
-
-/// Why a password may not be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Weak {
-    /// Fewer than [`SHORTEST_PASSWORD`] characters.
-    #[error("must have at least {SHORTEST_PASSWORD} characters")]
-    TooShort,
-    /// More than [`LONGEST_PASSWORD`] bytes.
-    #[error("must have at most {LONGEST_PASSWORD} bytes")]
-    TooLong,
-    /// It stands in documents and lists.
-    #[error("is too well known")]
-    WellKnown,
-    /// It is the user's name.
-    #[error("must not be the user's name")]
-    Name,
 }
 
 impl Passwords {
@@ -141,65 +120,6 @@ impl Passwords {
 /// an operator why somebody's password never fits.
 pub fn is_readable(stored: &str) -> bool {
     DjangoHash::read(stored).is_some() || Argon2Hash::read(stored).is_some()
-}
-
-/// Whether a user may choose this password.
-pub fn judge_new(password: &str, user_name: &str) -> Result<(), Weak> {
-    if password.len() > LONGEST_PASSWORD {
-        return Err(Weak::TooLong);
-    }
-    if password.to_lowercase() == user_name.to_lowercase() {
-        return Err(Weak::Name);
-    }
-    if is_well_known(password) {
-        return Err(Weak::WellKnown);
-    }
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(Weak::TooShort);
-    }
-    Ok(())
-}
-
-/// Whether anybody would try this password first: `changeme` and its kin.
-pub fn is_well_known(password: &str) -> bool {
-    /// The predecessor's default, what documents and images use, and what lists of leaked passwords
-    /// begin with.
-    const WELL_KNOWN: [&str; 24] = [
-        "",
-        "changeme",
-        "change_me",
-        "change-me",
-        "changeit",
-        "password",
-        "password1",
-        "passw0rd",
-        "p@ssw0rd",
-        "root",
-        "toor",
-        "admin",
-        "admin123",
-        "administrator",
-        "aivonx",
-        "ollama",
-        "secret",
-        "default",
-        "letmein",
-        "qwertyuiop",
-        "qwerty123",
-        "iloveyou",
-        "welcome1",
-        "trustno1",
-    ];
-    let plain = password.trim().to_lowercase();
-    let mut characters = plain.chars();
-    let first = characters.next();
-    let is_one_repeated = characters.all(|character| Some(character) == first);
-    is_one_repeated || WELL_KNOWN.contains(&plain.as_str()) || is_counting(&plain)
-}
-
-/// `123456789` and the like.
-fn is_counting(text: &str) -> bool {
-    "01234567890123456789".contains(text) || "98765432109876543210".contains(text)
 }
 
 fn ours() -> Argon2<'static> {

@@ -33,6 +33,8 @@ pub struct RefreshToken {
     pub user_agent: String,
     /// From where it was asked for.
     pub address: String,
+    /// When its whole family is worth nothing: no exchange goes past it.
+    pub family_ends_at: Time,
 }
 
 /// A refresh token to keep.
@@ -44,7 +46,7 @@ pub struct NewRefreshToken {
     pub sha256: Hidden,
     /// When it is issued.
     pub issued_at: Time,
-    /// From then on it is worth nothing.
+    /// From then on it is worth nothing; its family may end before.
     pub expires_at: Time,
     /// What its holder calls itself.
     pub user_agent: String,
@@ -68,15 +70,20 @@ pub enum Rotation {
 }
 
 impl Db {
-    /// Keeps the first token of a family, after a login.
+    /// Keeps the first token of a family, after a login. The family ends then, whatever happens.
     pub async fn insert_refresh_token(
         &self,
         user_id: i64,
         family: &str,
+        family_ends_at: Time,
         new: NewRefreshToken,
     ) -> Result<RefreshToken, StoreError> {
         let family = family.to_owned();
-        run!(self, write, refresh_token::insert(user_id, family, new))
+        run!(
+            self,
+            write,
+            refresh_token::insert(user_id, family, family_ends_at, new)
+        )
     }
 
     /// Uses the token of this digest and keeps its successor, in one transaction. `issued_at` of the

@@ -39,6 +39,7 @@ diesel::table! {
         revoked_at -> Nullable<Timestamp>,
         user_agent -> Text,
         address -> Text,
+        family_ends_at -> Timestamp,
     }
 }
 
@@ -46,7 +47,6 @@ diesel::table! {
     sessions (id) {
         id -> Text,
         user_id -> BigInt,
-        csrf -> Text,
         created_at -> Timestamp,
         last_seen_at -> Timestamp,
         expires_at -> Timestamp,

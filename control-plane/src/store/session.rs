@@ -7,7 +7,6 @@ use super::schema::sessions;
 use super::user::User;
 use super::value::Time;
 use super::{Db, StoreError, run};
-use crate::domain::Hidden;
 
 /// A session. Its id is the digest of the cookie's value, so that it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize)]
@@ -17,8 +16,6 @@ pub struct Session {
     pub id: String,
     /// Whose it is.
     pub user_id: i64,
-    /// What forms must send back.
-    pub csrf: Hidden,
     /// When it began.
     pub created_at: Time,
     /// When it was last used.
@@ -38,8 +35,6 @@ pub struct NewSession {
     pub id: String,
     /// Whose it is.
     pub user_id: i64,
-    /// What forms must send back.
-    pub csrf: Hidden,
     /// When it begins.
     pub created_at: Time,
     /// From then on it is worth nothing.

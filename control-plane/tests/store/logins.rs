@@ -10,6 +10,7 @@ use crate::world::{World, at, change, change_at, digest, hidden, on_both, user};
 on_both!(
     a_refresh_token_is_followed_by_another_and_a_replay_revokes_the_family,
     of_two_who_use_a_token_at_once_one_wins,
+    no_exchange_goes_past_the_end_of_a_family,
     expired_revoked_and_unknown_tokens_are_told_apart,
     sessions_are_found_until_they_end,
     personal_tokens_are_found_by_digest_and_belong_to_one_user,
@@ -32,7 +33,6 @@ fn session(id: &str, user_id: i64) -> NewSession {
     NewSession {
         id: id.to_owned(),
         user_id,
-        csrf: hidden("csrf"),
         created_at: at(0),
         expires_at: at(100),
         user_agent: String::new(),
@@ -48,10 +48,10 @@ async fn someone(db: &Db, name: &str) -> User {
 async fn a_refresh_token_is_followed_by_another_and_a_replay_revokes_the_family(world: World) {
     let db = &world.db;
     let who = someone(db, "a").await;
-    db.insert_refresh_token(who.id, "f", token('a', 0))
+    db.insert_refresh_token(who.id, "f", at(1000), token('a', 0))
         .await
         .unwrap();
-    db.insert_refresh_token(who.id, "g", token('g', 0))
+    db.insert_refresh_token(who.id, "g", at(1000), token('g', 0))
         .await
         .unwrap();
     let rotated = db
@@ -96,7 +96,7 @@ async fn a_refresh_token_is_followed_by_another_and_a_replay_revokes_the_family(
 async fn of_two_who_use_a_token_at_once_one_wins(world: World) {
     let (db, other) = (&world.db, world.another().await);
     let who = someone(db, "a").await;
-    db.insert_refresh_token(who.id, "f", token('a', 0))
+    db.insert_refresh_token(who.id, "f", at(1000), token('a', 0))
         .await
         .unwrap();
     let done = tokio::join!(
@@ -123,13 +123,48 @@ async fn of_two_who_use_a_token_at_once_one_wins(world: World) {
     );
 }
 
+async fn no_exchange_goes_past_the_end_of_a_family(world: World) {
+    let db = &world.db;
+    let who = someone(db, "a").await;
+    let first = db
+        .insert_refresh_token(who.id, "f", at(150), token('a', 0))
+        .await
+        .unwrap();
+    assert_eq!(first.expires_at, at(100));
+    // a token lives for 100 s, its family for 150
+    let rotated = db
+        .rotate_refresh_token(digest('a'), token('b', 90))
+        .await
+        .unwrap();
+    let Rotation::Rotated(second) = rotated else {
+        panic!("{rotated:?}")
+    };
+    assert_eq!(
+        (second.expires_at, second.family_ends_at),
+        (at(150), at(150))
+    );
+    let rotated = db
+        .rotate_refresh_token(digest('b'), token('c', 149))
+        .await
+        .unwrap();
+    let Rotation::Rotated(third) = rotated else {
+        panic!("{rotated:?}")
+    };
+    assert_eq!((third.expires_at, third.family_ends_at), (at(150), at(150)));
+    let over = db
+        .rotate_refresh_token(digest('c'), token('d', 150))
+        .await
+        .unwrap();
+    assert!(matches!(over, Rotation::Expired(_)), "{over:?}");
+}
+
 async fn expired_revoked_and_unknown_tokens_are_told_apart(world: World) {
     let db = &world.db;
     let who = someone(db, "a").await;
-    db.insert_refresh_token(who.id, "f", token('a', 0))
+    db.insert_refresh_token(who.id, "f", at(1000), token('a', 0))
         .await
         .unwrap();
-    db.insert_refresh_token(who.id, "g", token('b', 0))
+    db.insert_refresh_token(who.id, "g", at(1000), token('b', 0))
         .await
         .unwrap();
     let expired = db
@@ -151,7 +186,7 @@ async fn expired_revoked_and_unknown_tokens_are_told_apart(world: World) {
     assert_eq!(unknown, Rotation::Unknown);
     assert_eq!(db.revoke_refresh_tokens_of(who.id, at(8)).await, Ok(1));
     let of_nobody = db
-        .insert_refresh_token(who.id + 1, "h", token('d', 0))
+        .insert_refresh_token(who.id + 1, "h", at(1000), token('d', 0))
         .await;
     assert_eq!(of_nobody, Err(StoreError::NotFound));
 }
@@ -263,10 +298,10 @@ async fn what_is_over_is_purged(world: World) {
     let db = &world.db;
     let who = someone(db, "a").await;
     db.insert_session(session("s1", who.id)).await.unwrap();
-    db.insert_refresh_token(who.id, "f", token('a', 0))
+    db.insert_refresh_token(who.id, "f", at(1000), token('a', 0))
         .await
         .unwrap();
-    db.insert_refresh_token(who.id, "g", token('b', 50))
+    db.insert_refresh_token(who.id, "g", at(1000), token('b', 50))
         .await
         .unwrap();
     db.add_usage("batch", "gw", at(0), Vec::new())

@@ -104,7 +104,6 @@ async fn another_password_ends_all_logins_but_one(world: World) {
         let new = NewSession {
             id: id.to_owned(),
             user_id: who.id,
-            csrf: hidden("c"),
             created_at: at(0),
             expires_at: at(100),
             user_agent: String::new(),
@@ -113,7 +112,9 @@ async fn another_password_ends_all_logins_but_one(world: World) {
         db.insert_session(new).await.unwrap();
     }
     let token = crate::logins::token('a', 0);
-    db.insert_refresh_token(who.id, "f", token).await.unwrap();
+    db.insert_refresh_token(who.id, "f", at(1000), token)
+        .await
+        .unwrap();
     let keep = Some("mine".to_owned());
     let changed = db
         .set_password(&change_at(5), who.id, hidden("new"), false, keep)

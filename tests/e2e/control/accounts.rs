@@ -163,7 +163,7 @@ async fn a_changed_password_ends_what_went_before(kind: Kind) {
     assert_eq!(change("wrong", "another long one").await.status, 400);
     let weak = change("correct horse battery", "changeme").await;
     assert_eq!(
-        (weak.status, weak.json()["password"].is_array()),
+        (weak.status, weak.json()["new"].is_array()),
         (400, true),
         "{}",
         weak.text()

@@ -14,8 +14,11 @@ pub(in crate::store) async fn insert(
     conn: &mut Conn,
     user_id: i64,
     family: String,
+    family_ends_at: Time,
     new: NewRefreshToken,
 ) -> Result<RefreshToken, StoreError> {
+    // a token never outlives its family
+    let expires_at = new.expires_at.min(family_ends_at);
     let token = diesel::insert_into(refresh_tokens::table)
         .values((
             dsl::id.eq(new.id),
@@ -23,7 +26,8 @@ pub(in crate::store) async fn insert(
             dsl::user_id.eq(user_id),
             dsl::sha256.eq(new.sha256.reveal()),
             dsl::issued_at.eq(new.issued_at.naive()),
-            dsl::expires_at.eq(new.expires_at.naive()),
+            dsl::expires_at.eq(expires_at.naive()),
+            dsl::family_ends_at.eq(family_ends_at.naive()),
             dsl::user_agent.eq(new.user_agent),
             dsl::address.eq(new.address),
         ))
@@ -52,7 +56,14 @@ pub(in crate::store) async fn rotate(
         .await
         .optional()?;
     if let Some(used) = used {
-        let successor = insert(conn, used.user_id, used.family, successor).await?;
+        let successor = insert(
+            conn,
+            used.user_id,
+            used.family,
+            used.family_ends_at,
+            successor,
+        )
+        .await?;
         return Ok(Rotation::Rotated(successor));
     }
     match by_digest(conn, presented).await {

@@ -19,7 +19,6 @@ pub(in crate::store) async fn insert(
         .values((
             dsl::id.eq(new.id),
             dsl::user_id.eq(new.user_id),
-            dsl::csrf.eq(new.csrf.reveal()),
             dsl::created_at.eq(new.created_at.naive()),
             dsl::last_seen_at.eq(new.created_at.naive()),
             dsl::expires_at.eq(new.expires_at.naive()),
