@@ -54,6 +54,7 @@ impl Publisher {
     /// it ends.
     pub(crate) async fn run(self) {
         let mut fails = false;
+        let mut told = None;
         loop {
             match self.round().await {
                 Ok(revision) => {
@@ -70,10 +71,30 @@ impl Publisher {
                 }
                 Err(_) => {}
             }
+            self.tell_if_behind(&mut told).await;
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
+        }
+    }
+
+    /// Tells once for each revision that somebody holds and this database never gave out: it was restored
+    /// from a backup, or is another one. Nothing is published then, lest an old control plane undoes what a
+    /// newer one did; an operator decides.
+    async fn tell_if_behind(&self, told: &mut Option<Revision>) {
+        let (Ok(held), Ok(reports)) = (self.bus.revision().await, self.bus.reports().await) else {
+            return; // told as an outage
+        };
+        let applied = reports.into_iter().filter_map(|report| report.applied);
+        // the database is asked last: what was held before is in it, unless it is behind
+        let (Some(newest), Ok(current)) = (applied.chain(held).max(), self.db.revision().await)
+        else {
+            return;
+        };
+        if newest > current && *told < Some(newest) {
+            *told = Some(newest);
+            tracing::error!(fleet.held = %newest, fleet.revision = %current, "data planes hold a newer fleet than the database, which seems to be restored from a backup: changes do not come into force until `aivonx fleet new-epoch` makes the database's fleet the newest");
         }
     }
 

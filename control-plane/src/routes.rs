@@ -44,6 +44,7 @@ pub(crate) fn api(paths: &mut ServiceConfig<'_>) {
         .service(usage::get_usage)
         .service(audit::list_audit)
         .service(fleet::export_fleet)
+        .service(fleet::begin_epoch)
         .service(import::import_fleet)
         .configure(work)
         .configure(own_and_users);

@@ -357,6 +357,12 @@ pub(crate) enum FleetCommand {
         /// Where to; without it to standard output.
         file: Option<PathBuf>,
     },
+    /// Has the database's fleet win over a newer one that data planes hold, as after a restored backup.
+    NewEpoch {
+        /// Does not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Makes the fleet what a document says.
     Import {
         /// A fleet document in YAML or JSON; `-` is standard input.

@@ -40,6 +40,7 @@ pub(super) fn run(args: &FleetArgs) -> Done {
     let api = connect(&args.shared.server)?;
     match &args.command {
         FleetCommand::Export { sealed, file } => export(&api, *sealed, file.as_deref()),
+        FleetCommand::NewEpoch { yes } => new_epoch(&api, *yes, args.shared.json),
         FleetCommand::Import { file, dry_run, yes } => {
             let document = read_file(file)?;
             let plan = plan(&api, &document)?;
@@ -49,6 +50,20 @@ pub(super) fn run(args: &FleetArgs) -> Done {
             import(&api, &document, &plan, *yes, args.shared.json)
         }
     }
+}
+
+/// Has the database's fleet win over what data planes hold.
+fn new_epoch(api: &Api, yes: bool, json: bool) -> Done {
+    confirm("put the database's fleet in force everywhere", yes)?;
+    let done = api.send(Method::POST, &format!("{FLEET}/epoch"), None)?;
+    if json {
+        return output::show_json(&done);
+    }
+    output::note(&format!(
+        "the fleet is at revision {}",
+        cell(&done, "revision")
+    ));
+    Ok(())
 }
 
 /// What a document would change.

@@ -17,6 +17,7 @@ mod openapi;
 mod operations;
 mod pulls;
 mod redirects;
+mod restored;
 mod usage;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};

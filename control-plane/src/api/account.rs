@@ -161,8 +161,9 @@ pub(crate) async fn refresh_tokens(
             Ok(no_store(&tokens(&app, &user, &token, now)))
         }
         Rotation::Replayed(stolen) => {
-            let change = Change::by_user(stolen.user_id, String::new(), visitor.client.address);
-            let about = (stolen.user_id.to_string(), String::new());
+            let name = app.db.user(stolen.user_id).await?.name;
+            let change = Change::by_user(stolen.user_id, name.clone(), visitor.client.address);
+            let about = (stolen.user_id.to_string(), name);
             app.db
                 .note(&change, ("refresh_replayed", "user"), about, None)
                 .await?;

@@ -1,9 +1,10 @@
 //! The fleet document as it is published.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use aivonx_shared::fleet_doc::as_yaml;
-use serde::Deserialize;
+use aivonx_shared::revision::Revision;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
@@ -12,7 +13,7 @@ use super::version::revision_etag;
 use crate::app::App;
 use crate::auth::Permission;
 use crate::domain::fleet::Secrets;
-use crate::problem::ApiResult;
+use crate::problem::{ApiError, ApiResult};
 
 /// In which form.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -70,6 +71,40 @@ pub(crate) async fn export_fleet(
         .insert_header(revision_etag(fleet.revision))
         .content_type(kind)
         .body(body))
+}
+
+/// The epoch that began.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EpochBegun {
+    /// `epoch.number`, newer than all that any data plane is known to hold.
+    revision: String,
+}
+
+/// Has the fleet of the database win over a newer one that data planes hold, as after a restored backup.
+#[utoipa::path(tag = "settings", security(("bearer" = []), ("session" = [])), responses(
+    (status = 200, body = EpochBegun), (status = 403, description = "For admins"),
+    (status = 503, description = "The bus does not answer, so what data planes hold is not known")))]
+#[post("/api/proxy/fleet/epoch")]
+pub(crate) async fn begin_epoch(
+    app: web::Data<App>,
+    actor: Actor,
+) -> ApiResult<web::Json<EpochBegun>> {
+    actor.may(Permission::ImportFleet)?;
+    let seen = newest_held(&app).await?;
+    let revision = app.db.new_epoch(&actor.change(), seen).await?;
+    app.publisher.announce();
+    Ok(web::Json(EpochBegun {
+        revision: revision.to_string(),
+    }))
+}
+
+/// The newest revision that the bus holds or a data plane says it has in force.
+async fn newest_held(app: &App) -> ApiResult<Option<Revision>> {
+    let away = |_| ApiError::Unavailable("the bus does not answer".to_owned());
+    let held = app.bus.revision().await.map_err(away)?;
+    let reports = app.bus.reports().await.map_err(away)?;
+    let applied = reports.into_iter().filter_map(|report| report.applied);
+    Ok(applied.chain(held).max())
 }
 
 fn wants_yaml(request: &HttpRequest, format: Option<Format>) -> bool {

@@ -254,7 +254,7 @@ mod tests {
             (&view["state"], &view["nodes"][0]["status"]),
             (&json!("cancelled"), &json!("cancelled"))
         );
-        db.new_epoch(&change).await.unwrap();
+        db.new_epoch(&change, None).await.unwrap();
         assert_eq!(names(&look.again(&db, &bus).await), ["change", "revision"]);
         assert_eq!(look.again(&db, &bus).await, []);
     }

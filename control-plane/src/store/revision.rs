@@ -13,8 +13,13 @@ impl Db {
 
     /// Begins a new epoch, as after a restored backup or an import: whatever numbers data planes have
     /// seen, what comes now is newer.
-    pub async fn new_epoch(&self, change: &Change) -> Result<Revision, StoreError> {
+    /// `seen` is the newest revision that anybody is known to hold: the new one is newer than that, too.
+    pub async fn new_epoch(
+        &self,
+        change: &Change,
+        seen: Option<Revision>,
+    ) -> Result<Revision, StoreError> {
         let change = change.clone();
-        run!(self, write, audit::new_epoch(change))
+        run!(self, write, audit::new_epoch(change, seen))
     }
 }

@@ -109,12 +109,16 @@ async fn a_new_epoch_is_newer_than_all_before(world: World) {
     // also by a clock that stands in the past
     let mut past = change_at(0);
     past.now = chrono::DateTime::UNIX_EPOCH.into();
-    let first = db.new_epoch(&past).await.unwrap();
-    let second = db.new_epoch(&past).await.unwrap();
+    let first = db.new_epoch(&past, None).await.unwrap();
+    let second = db.new_epoch(&past, None).await.unwrap();
     assert!(before.epoch < first.epoch && first.epoch < second.epoch);
     assert!(before.number < first.number && first.number < second.number);
     assert_eq!(db.revision().await.unwrap(), second);
     assert_eq!(world.audit().await[0].action, "new_epoch");
+    // also where data planes hold one that this database, restored from a backup, never gave out
+    let held = Revision::new(second.epoch + 1000, second.number + 1000);
+    let third = db.new_epoch(&past, Some(held)).await.unwrap();
+    assert_eq!(third.epoch, held.epoch + 1);
 }
 
 async fn a_caller_that_leaves_does_not_break_a_change_off(world: World) {

@@ -1,5 +1,8 @@
 //! Bad input: a reason and the right status, never a 500.
 
+mod routes;
+mod texts;
+
 use serde_json::{Value, json};
 
 use super::on_both;

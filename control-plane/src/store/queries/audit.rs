@@ -102,8 +102,9 @@ pub(in crate::store) async fn trim(conn: &mut Conn, before: Time) -> Result<usiz
 pub(in crate::store) async fn new_epoch(
     conn: &mut Conn,
     change: Change,
+    seen: Option<Revision>,
 ) -> Result<Revision, StoreError> {
-    let revision = revision::next_epoch(conn, change.now).await?;
+    let revision = revision::next_epoch(conn, change.now, seen).await?;
     let entry = Entry {
         action: "new_epoch",
         kind: "revision",

@@ -40,7 +40,7 @@ pub(in crate::store) async fn import(
     for (user, hash) in import.users {
         put_user(conn, &change, (user, hash), &mut done).await?;
     }
-    let revision = audit::new_epoch(conn, change).await?;
+    let revision = audit::new_epoch(conn, change, None).await?;
     Ok((done, revision))
 }
 

@@ -39,14 +39,15 @@ pub(in crate::store) async fn next(conn: &mut Conn, now: Time) -> Result<Revisio
     Ok(read(row))
 }
 
-/// Takes the lock and begins a new epoch: at the clock's seconds, or one after the last where the
-/// clock is behind.
+/// Takes the lock and begins a new epoch: at the clock's seconds, or one after the last, here and
+/// among those that were seen elsewhere, where the clock is behind.
 pub(in crate::store) async fn next_epoch(
     conn: &mut Conn,
     now: Time,
+    seen: Option<Revision>,
 ) -> Result<Revision, StoreError> {
-    let last = next(conn, now).await?;
-    let later = last.epoch.saturating_add(1).cast_signed();
+    let last = next(conn, now).await?.max(seen.unwrap_or_default());
+    let later = i64::try_from(last.epoch.saturating_add(1)).unwrap_or(i64::MAX);
     let row = diesel::update(revision)
         .set(epoch.eq(later.max(now.utc().timestamp())))
         .returning((epoch, number))
