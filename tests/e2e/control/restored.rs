@@ -15,7 +15,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-async fn knows(stack: &Stack, name: &str) -> bool {
+fn knows(stack: &Stack, name: &str) -> bool {
     stack
         .aivonx
         .ops("/metrics")
@@ -28,7 +28,10 @@ async fn a_restored_database_comes_into_force_by_a_new_epoch() {
     let (sim, other) = (node().await, node().await);
     let mut stack = Stack::start(Kind::Alone).await;
     stack.register("kept", &sim).await;
-    until("the first node is in force", || knows(&stack, "kept")).await;
+    until("the first node is in force", || async {
+        knows(&stack, "kept")
+    })
+    .await;
     stack.aivonx.kill();
     let data = stack.state().parent().unwrap().to_owned();
     let backup = tempfile::tempdir().unwrap();
@@ -36,7 +39,10 @@ async fn a_restored_database_comes_into_force_by_a_new_epoch() {
 
     stack.start_again().await;
     stack.register("forgotten", &other).await;
-    until("the second node is in force", || knows(&stack, "forgotten")).await;
+    until("the second node is in force", || async {
+        knows(&stack, "forgotten")
+    })
+    .await;
     until("its models are known", || async {
         get(stack.aivonx.addr, "/api/tags").await.status == 200
     })
@@ -52,14 +58,14 @@ async fn a_restored_database_comes_into_force_by_a_new_epoch() {
         stack.aivonx.log().contains("aivonx fleet new-epoch")
     })
     .await;
-    assert!(knows(&stack, "forgotten").await);
+    assert!(knows(&stack, "forgotten"));
 
     let begun = stack
         .api("POST", "/api/proxy/fleet/epoch", Value::Null)
         .await;
     assert_eq!(begun.status, 200, "{}", begun.text());
     until("the restored fleet is in force", || async {
-        !knows(&stack, "forgotten").await && knows(&stack, "kept").await
+        !knows(&stack, "forgotten") && knows(&stack, "kept")
     })
     .await;
     let changed = stack

@@ -75,6 +75,8 @@ const ODD_QUERIES: [&str; 10] = [
     "null",
 ];
 
+const JSON: &str = "Content-Type: application/json\r\n";
+
 /// One operation of the API.
 struct Operation {
     method: String,
@@ -151,9 +153,8 @@ impl Caller<'_> {
             self.stack.token
         );
         self.client.send(request).await;
-        let answer = match self.client.response_to(method).await {
-            Some(answer) => answer,
-            None => panic!("no answer: {method} {path} {}", cut(body)),
+        let Some(answer) = self.client.response_to(method).await else {
+            panic!("no answer: {method} {path} {}", cut(body));
         };
         self.sent += 1;
         judge(&answer, &format!("{method} {path} {kind}{}", cut(body)));
@@ -214,7 +215,6 @@ async fn whatever_is_wrong_is_told_as_the_callers_fault(kind: Kind) {
         client,
         sent: 0,
     };
-    const JSON: &str = "Content-Type: application/json\r\n";
     for operation in operations(&stack).await {
         if is_left_out(&operation) {
             continue;
