@@ -16,6 +16,7 @@ mod moving;
 mod openapi;
 mod operations;
 mod pulls;
+mod redirects;
 mod usage;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};

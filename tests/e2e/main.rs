@@ -21,6 +21,7 @@ mod front_door;
 mod life;
 mod nodes;
 mod operations;
+mod planes;
 mod road;
 mod routing;
 mod store;

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::actor::Actor;
 use super::body::{Body, Id, Query};
 use super::list::{PageQuery, Part};
-use super::version::{IfMatch, etag};
+use super::version::{IfMatch, etag, until_written};
 use crate::app::App;
 use crate::auth::api_key::{KeyKind, NewKey};
 use crate::auth::{Permission, random};
@@ -158,13 +158,14 @@ pub(crate) async fn change_key(
     actor.may(Permission::ChangeKeys)?;
     let expected = version.or_in(&body)?;
     let draft: ApiKeyDraft = draft(body, &READ_ONLY)?;
-    let present = app.db.api_key(id).await?;
-    let new = draft.patch(present.spec())?;
-    let expected = expected.or(Some(present.version));
-    let (row, _) = app
-        .db
-        .update_api_key(&actor.change(), id, expected, new)
-        .await?;
+    let row = until_written(expected, async || {
+        let present = app.db.api_key(id).await?;
+        let new = draft.clone().patch(present.spec())?;
+        let expected = expected.or(Some(present.version));
+        let (change, db) = (actor.change(), &app.db);
+        Ok(db.update_api_key(&change, id, expected, new).await?.0)
+    })
+    .await?;
     app.publisher.announce();
     Ok(HttpResponse::Ok()
         .insert_header(etag(row.version))

@@ -12,7 +12,7 @@ use super::actor::Actor;
 use super::body::{Body, Id, Query};
 use super::list::{PageQuery, Part};
 use super::seen::{Health, Seen};
-use super::version::{IfMatch, etag};
+use super::version::{IfMatch, etag, until_written};
 use crate::app::App;
 use crate::auth::Permission;
 use crate::domain::{NewNode, NodeDraft, NodeRules, draft};
@@ -275,7 +275,7 @@ pub(crate) async fn replace_node(
     let draft: NodeDraft = draft(body, &READ_ONLY)?;
     let seal = seal_with(&app);
     change(&app, &actor, id, expected, |node| {
-        Ok(draft.replace(node, rules(&app, &seal))?)
+        Ok(draft.clone().replace(node, rules(&app, &seal))?)
     })
     .await
 }
@@ -299,7 +299,7 @@ pub(crate) async fn change_node(
     let draft: NodeDraft = draft(body, &READ_ONLY)?;
     let seal = seal_with(&app);
     change(&app, &actor, id, expected, |node| {
-        Ok(draft.patch(node, rules(&app, &seal))?)
+        Ok(draft.clone().patch(node, rules(&app, &seal))?)
     })
     .await
 }
@@ -376,7 +376,7 @@ async fn act(
     app: &App,
     actor: &Actor,
     id: i64,
-    set: impl FnOnce(&mut NewNode),
+    set: impl Fn(&mut NewNode),
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ChangeNodes)?;
     change(app, actor, id, None, |mut node| {
@@ -387,21 +387,22 @@ async fn act(
 }
 
 /// Reads a node, changes it, and writes it at the version that was read: of two who change it at once
-/// neither is lost.
+/// neither is lost, and without a version of their own neither hears of the other.
 async fn change(
     app: &App,
     actor: &Actor,
     id: i64,
     expected: Option<i64>,
-    by: impl FnOnce(NewNode) -> ApiResult<NewNode>,
+    by: impl Fn(NewNode) -> ApiResult<NewNode>,
 ) -> ApiResult<HttpResponse> {
-    let present = app.db.node(id).await?;
-    let new = by(present.spec())?;
-    let expected = expected.or(Some(present.version));
-    let (node, _) = app
-        .db
-        .update_node(&actor.change(), id, expected, new)
-        .await?;
+    let node = until_written(expected, async || {
+        let present = app.db.node(id).await?;
+        let new = by(present.spec())?;
+        let expected = expected.or(Some(present.version));
+        let (change, db) = (actor.change(), &app.db);
+        Ok(db.update_node(&change, id, expected, new).await?.0)
+    })
+    .await?;
     app.publisher.announce();
     let (version, seen) = (node.version, Seen::of(app).await);
     Ok(HttpResponse::Ok()

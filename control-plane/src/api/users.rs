@@ -9,7 +9,7 @@ use super::account::hashed;
 use super::actor::Actor;
 use super::body::{Body, Id, Query};
 use super::list::{PageQuery, Part};
-use super::version::{IfMatch, etag};
+use super::version::{IfMatch, etag, until_written};
 use crate::app::App;
 use crate::auth::Permission;
 use crate::domain::{Role, UserDraft, draft};
@@ -140,22 +140,24 @@ pub(crate) async fn change_user(
     actor.may(Permission::ManageUsers)?;
     let expected = version.or_in(&body)?;
     let draft: UserDraft = draft(body, &READ_ONLY)?;
-    let present = app.db.user(id).await?;
-    let new = draft.patch(present.spec())?;
-    let hash = match &new.password {
-        Some(password) => Some(hashed(&app, password.reveal()).await?),
-        None => None,
-    };
-    let must_change = new.user.must_change_password;
-    let expected = expected.or(Some(present.version));
-    let mut user = app
-        .db
-        .update_user(&actor.change(), id, expected, new.user)
-        .await?;
+    let (mut user, hash) = until_written(expected, async || {
+        let present = app.db.user(id).await?;
+        let new = draft.clone().patch(present.spec())?;
+        let hash = match &new.password {
+            Some(password) => Some(hashed(&app, password.reveal()).await?),
+            None => None,
+        };
+        let expected = expected.or(Some(present.version));
+        let (change, db) = (actor.change(), &app.db);
+        let user = db.update_user(&change, id, expected, new.user).await?;
+        Ok((user, hash))
+    })
+    .await?;
     if let Some(hash) = hash {
+        let (change, must_change) = (actor.change(), user.must_change_password);
         user = app
             .db
-            .set_password(&actor.change(), id, hash, must_change, None)
+            .set_password(&change, id, hash, must_change, None)
             .await?;
     }
     Ok(HttpResponse::Ok()

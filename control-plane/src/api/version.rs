@@ -8,6 +8,29 @@ use serde_json::Value;
 
 use super::body::{Reading, told_to_users};
 use crate::problem::{ApiError, ApiResult};
+use crate::store::StoreError;
+
+/// How often a change without a version is made anew after others were first: of those who race, each round
+/// lets one through.
+const ROUNDS: usize = 64;
+
+/// Makes a change that reads, changes and writes at the version that was read. Where the caller expects a
+/// version of its own, a conflict is its to hear; else `again` is done anew with what others left.
+pub(crate) async fn until_written<R>(
+    expected: Option<i64>,
+    again: impl AsyncFn() -> ApiResult<R>,
+) -> ApiResult<R> {
+    if expected.is_some() {
+        return again().await;
+    }
+    for _ in 0..ROUNDS {
+        match again().await {
+            Err(ApiError::Changed { .. }) => {}
+            done => return done,
+        }
+    }
+    Err(StoreError::Busy.into())
+}
 
 /// The version that `If-Match` names; `None` where there is none, or any will do.
 #[derive(Debug, Clone, Copy)]

@@ -4,9 +4,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use diesel::ConnectionError;
 use diesel::pg::Pg;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel::result::Error;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
 use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
     TransactionManager,
@@ -32,8 +36,15 @@ const WAIT: Duration = Duration::from_secs(3);
 const LOCK_MS: u32 = 5_000;
 /// How long one statement may take, milliseconds.
 const STATEMENT_MS: u32 = 10_000;
-/// How long a transaction may take before the server counts as unreachable.
-const HANGS: Duration = Duration::from_secs(20);
+/// How long a transaction may take before the server counts as unreachable: a little more than a statement.
+const HANGS: Duration = Duration::from_secs(12);
+/// How long the server waits for the next statement of a transaction, milliseconds: a control plane that is gone
+/// without a word holds the revision's lock no longer than that.
+const SILENT_MS: u32 = 5_000;
+/// How long a new connection may take to be of use.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long a connection that was idle may take to show that it is not dead.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// The connections.
 #[derive(Debug, Clone)]
@@ -43,7 +54,7 @@ pub(super) struct Pools {
 
 impl Pools {
     pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
-        let manager = AsyncDieselConnectionManager::<Conn>::new(bounded(url));
+        let manager = AsyncDieselConnectionManager::new_with_config(bounded(url), bounds());
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .connection_timeout(WAIT)
@@ -79,11 +90,33 @@ impl Pools {
         // in one message: no round trip is added
         let sql = format!(
             "BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = '{LOCK_MS}'; \
-             SET LOCAL statement_timeout = '{STATEMENT_MS}'"
+             SET LOCAL statement_timeout = '{STATEMENT_MS}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{SILENT_MS}'"
         );
         AnsiTransactionManager::begin_transaction_sql(&mut *conn, &sql).await?;
         Ok(conn)
     }
+}
+
+/// What the pool does with a server that is cut off without a word: neither a new connection nor one that was idle
+/// is waited for any longer, so that its place is free for one that works.
+fn bounds() -> ManagerConfig<Conn> {
+    let mut config = ManagerConfig::default();
+    config.custom_setup = Box::new(|url| {
+        let conn = tokio::time::timeout(CONNECT, Conn::establish(url));
+        Box::pin(async {
+            let late = |_| ConnectionError::BadConnection("no answer in time".to_owned());
+            conn.await.map_err(late)?
+        })
+    });
+    config.recycling_method = RecyclingMethod::CustomFunction(Box::new(|conn| {
+        let asked = tokio::time::timeout(ALIVE, conn.batch_execute("SELECT 1"));
+        Box::pin(async {
+            let dead = |_| Error::BrokenTransactionManager;
+            asked.await.map_err(dead)?
+        })
+    }));
+    config
 }
 
 /// Bounds a transaction by the clock of this side, too: a server that hangs keeps none of its own

@@ -1,54 +1,14 @@
 //! What dies around the data plane while requests flow: not one of them may fail.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
 use serde_json::{Value, json};
 
 use super::house;
-use crate::support::{Kind, Stack, chat, get, post, until};
-
-/// Requests one after another until it is stopped; gives how many there were, all of them answered.
-pub(super) struct Traffic {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicU32>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Traffic {
-    pub(super) fn start(stack: &Stack) -> Self {
-        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
-        let (addr, stopped, count) = (stack.aivonx.addr, Arc::clone(&stop), Arc::clone(&done));
-        let task = tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                let answer = post(addr, "/api/chat", &chat("tiny", 2, true)).await;
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        Self { stop, done, task }
-    }
-
-    /// Waits until some more requests were answered.
-    pub(super) async fn flows(&self) {
-        let before = self.done.load(Ordering::Relaxed);
-        until("requests flow", || async {
-            self.done.load(Ordering::Relaxed) > before + 5
-        })
-        .await;
-    }
-
-    pub(super) async fn end(self) {
-        self.flows().await;
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap();
-    }
-}
+use crate::support::{Kind, Traffic, get, until};
 
 #[tokio::test]
 async fn redis_stops_and_comes_back_empty_while_requests_flow() {
     let (_sim, stack, id) = house(Kind::Many).await;
-    let traffic = Traffic::start(&stack);
+    let traffic = Traffic::start(stack.aivonx.addr);
     let apart = stack.apart.as_ref().unwrap();
     apart.redis.stop();
     traffic.flows().await;
@@ -76,7 +36,7 @@ async fn redis_stops_and_comes_back_empty_while_requests_flow() {
 #[tokio::test]
 async fn the_control_plane_dies_and_comes_back_while_requests_flow() {
     let (_sim, mut stack, id) = house(Kind::Many).await;
-    let traffic = Traffic::start(&stack);
+    let traffic = Traffic::start(stack.aivonx.addr);
     stack.apart.as_mut().unwrap().kill_control();
     let away = get(stack.aivonx.addr, "/api/proxy").await;
     assert_eq!(away.status, 503, "{}", away.text());
@@ -88,7 +48,7 @@ async fn the_control_plane_dies_and_comes_back_while_requests_flow() {
 #[tokio::test]
 async fn postgres_stops_and_comes_back_while_requests_flow() {
     let (_sim, stack, id) = house(Kind::Many).await;
-    let traffic = Traffic::start(&stack);
+    let traffic = Traffic::start(stack.aivonx.addr);
     let apart = stack.apart.as_ref().unwrap();
     apart.postgres.stop().unwrap();
     let path = format!("/api/proxy/nodes/{id}");

@@ -4,10 +4,9 @@
 use aivonx_sim::{ModelSpec, NodeSpec, Outcome, RegistrySpec, SimNode};
 use serde_json::{Value, json};
 
-use super::faults::Traffic;
 use super::listen::Events;
 use super::{house, on_both};
-use crate::support::{Kind, Stack, until};
+use crate::support::{Kind, Stack, Traffic, until};
 
 on_both!(
     a_pull_is_answered_as_the_predecessor_did,
@@ -352,7 +351,7 @@ async fn a_job_goes_on_when_the_control_plane_dies_and_comes_back_and_no_request
     let (_other, mut stack, _) = house(Kind::Many).await;
     let node = puller(20e6).await;
     stack.register("gpu-2", &node).await;
-    let traffic = Traffic::start(&stack);
+    let traffic = Traffic::start(stack.aivonx.addr);
     let id = queue(&stack, json!({"model": "moa", "node_ids": [2]})).await;
     until("the node pulls", || async { open_pulls(&node) == 1 }).await;
     stack.apart.as_mut().unwrap().kill_control();

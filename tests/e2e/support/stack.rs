@@ -15,9 +15,9 @@ use super::{Aivonx, Client, Response, Setup};
 /// The password of `root`.
 pub(crate) const ROOT: &str = "correct horse battery";
 /// What both planes hold.
-const DOOR: &str = "the-token-that-both-planes-hold";
+pub(super) const DOOR: &str = "the-token-that-both-planes-hold";
 /// By which the control plane asks data planes.
-const OPERATIONS: &str = "another-token-that-both-hold";
+pub(super) const OPERATIONS: &str = "another-token-that-both-hold";
 
 /// How the planes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,20 +206,7 @@ impl Apart {
 
     /// Starts a control plane; gives where it listens.
     pub(crate) fn start_control(&mut self, listen: &str) -> String {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
-            .args(["control-plane", "--listen", listen])
-            .args(["--ops-listen", "127.0.0.1:0"])
-            .envs(self.environment.iter().cloned())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let listening: Value =
-            serde_json::from_str(&line).expect("the control plane did not start");
+        let (child, listening) = start_control(&self.environment, listen);
         self.control = Some(child);
         listening["control"]
             .as_str()
@@ -242,6 +229,24 @@ impl Apart {
             child.wait().unwrap();
         }
     }
+}
+
+/// Starts a control plane; gives the process and the line that says where it listens.
+pub(super) fn start_control(environment: &[(String, String)], listen: &str) -> (Child, Value) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aivonx"))
+        .args(["control-plane", "--listen", listen])
+        .args(["--ops-listen", "127.0.0.1:0"])
+        .envs(environment.iter().cloned())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let listening = serde_json::from_str(&line).expect("the control plane did not start");
+    (child, listening)
 }
 
 impl Drop for Apart {
