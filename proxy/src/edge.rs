@@ -152,7 +152,8 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
         }
     }
 
-    async fn meet(&self, mut socket: Socket, shutdown: &ShutdownWatch) {
+    /// The socket stays in its box: each of these futures would hold its room, twice.
+    async fn meet(&self, mut socket: Box<Socket>, shutdown: &ShutdownWatch) {
         let mut read = BytesMut::new();
         let client = match self.client(&mut socket, &mut read).await {
             Ok(client) => client,
@@ -202,7 +203,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
     async fn tls(
         &self,
         tls: &Tls,
-        mut socket: Socket,
+        mut socket: Box<Socket>,
         mut read: BytesMut,
         shutdown: &ShutdownWatch,
     ) -> Result<(), (Stream, Refusal)> {
@@ -214,11 +215,11 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
             }
         }
         if read[0] != 0x16 {
-            return Err((Box::new(socket), Refusal::PlainOnTls));
+            return Err((socket, Refusal::PlainOnTls));
         }
         socket.rewind(&read);
         let streams = Streams::attach(&mut socket);
-        let Ok(Ok(stream)) = timeout(patience, tls.acceptor.tls_handshake(socket)).await else {
+        let Ok(Ok(stream)) = timeout(patience, tls.acceptor.tls_handshake(*socket)).await else {
             self.metrics.rejected("tls_handshake");
             return Ok(());
         };
@@ -232,22 +233,22 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
 
     async fn plain(
         &self,
-        mut socket: Socket,
+        mut socket: Box<Socket>,
         read: BytesMut,
         shutdown: &ShutdownWatch,
     ) -> Result<(), (Stream, Refusal)> {
         let mut closing = self.closing.clone();
-        let read = match self.heads.read(&mut socket, read, &mut closing).await {
+        let read = match self.heads.read(&mut *socket, read, &mut closing).await {
             Ok(read) => read,
-            Err(none) => return Err((Box::new(socket), none.into())),
+            Err(none) => return Err((socket, none.into())),
         };
         if read.starts_with(PREFACE) {
             socket.rewind(&read);
             let streams = Streams::attach(&mut socket);
-            self.http2(Box::new(socket), &streams, shutdown).await;
+            self.http2(socket, &streams, shutdown).await;
             return Ok(());
         }
-        self.http1(Box::new(socket), read, shutdown).await
+        self.http1(socket, read, shutdown).await
     }
 
     /// Pingora's own loop, except that it does not read heads.
@@ -286,10 +287,11 @@ impl<P: HttpServerApp + Send + Sync + 'static> Edge<P> {
         }
     }
 
-    async fn refuse(&self, stream: impl Into<Refused>, refusal: Refusal) {
+    async fn refuse(&self, stream: Stream, refusal: Refusal) {
         if let Some(reason) = refusal.reason() {
             self.metrics.rejected(reason);
-            refuse(stream.into().0, refusal).await;
+            // boxed: it reads into 4 KiB, for which no connection that is served should hold room
+            Box::pin(refuse(stream, refusal)).await;
         }
     }
 }
@@ -303,23 +305,8 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for Edge<P> {
     ) -> Option<Stream> {
         // to Pingora every listener is a plain one
         let socket = stream.into_any().downcast::<Socket>().ok()?;
-        self.meet(*socket, shutdown).await;
+        self.meet(socket, shutdown).await;
         None
-    }
-}
-
-/// A stream that is answered and closed.
-struct Refused(Stream);
-
-impl From<Socket> for Refused {
-    fn from(socket: Socket) -> Self {
-        Self(Box::new(socket))
-    }
-}
-
-impl From<Stream> for Refused {
-    fn from(stream: Stream) -> Self {
-        Self(stream)
     }
 }
 

@@ -49,7 +49,7 @@ impl Gateway {
         let head = session.req_header();
         ctx.id = id::request_id(
             head.headers
-                .get("x-request-id")
+                .get(&headers::REQUEST_ID)
                 .map(http::HeaderValue::as_bytes),
             &self.dice,
         );

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::ctx::RequestCtx;
 use super::{Gateway, failure};
 use crate::fleet::Snapshot;
+use crate::request::headers::NODE;
 use crate::request::model_scan::{Found, Outcome};
 use crate::request::rejection::Rejection;
 use crate::store::targets::{Target, named};
@@ -16,7 +17,7 @@ use crate::store::targets::{Target, named};
 /// The node that a request names. Whoever may not manage the fleet is
 /// refused before (`admit`).
 pub(super) fn pinned(session: &Session) -> Option<&str> {
-    let value = session.req_header().headers.get("x-aivonx-node")?;
+    let value = session.req_header().headers.get(&NODE)?;
     // a name is ASCII: what is none names nobody
     Some(value.to_str().unwrap_or("?"))
 }

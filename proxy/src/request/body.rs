@@ -56,8 +56,9 @@ pub(crate) struct Body {
     charge: Option<Charge>,
     /// How much of a body that streams on has come, and the most that may.
     passed: Option<(u64, Arc<BodyLimits>)>,
-    /// Says whether what streams on may stand beside what was read.
-    watch: Option<Watch>,
+    /// Says whether what streams on may stand beside what was read. Boxed: few bodies are that long,
+    /// and every request holds this room until its answer ends.
+    watch: Option<Box<Watch>>,
     /// What editing changed.
     edited: Option<Edited>,
     /// What followed a whole body, as space does: short, it is sent again with it.
@@ -262,7 +263,7 @@ impl Reading<'_> {
         let found = self.scan.so_far();
         let coding = self.scan.coding();
         let watch = match self.scan {
-            Scan::Plain(scan) => Some(Watch::new(scan)),
+            Scan::Plain(scan) => Some(Box::new(Watch::new(scan))),
             Scan::Zstd(_) | Scan::None => None,
         };
         let body = Body {

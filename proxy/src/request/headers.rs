@@ -3,9 +3,14 @@
 
 pub(crate) mod front_door;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+
+/// A request's id. As a value, because every request looks for it: a text would be parsed each time.
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The one node that a request is for, or the one that answered.
+pub(crate) static NODE: HeaderName = HeaderName::from_static("x-aivonx-node");
 
 /// Headers of a client that no node shall see: its credentials (a node would send them on to
 /// ollama.com with a cloud model), also where they are not looked for, its origin (checked here),

@@ -70,10 +70,7 @@ impl Tail {
     /// Whether the last line is an error of Ollama's own.
     pub(crate) fn ends_in_error(&self) -> bool {
         let text = self.bytes.trim_ascii_end();
-        let line = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(text, |at| &text[at + 1..]);
+        let line = memchr::memrchr(b'\n', text).map_or(text, |at| &text[at + 1..]);
         line.starts_with(b"{\"error\":")
     }
 
