@@ -15,7 +15,10 @@ const STREAMS: usize = 200;
 
 fn setup(sim: &aivonx_sim::SimNode, folder: &std::path::Path) -> Setup {
     let socket = folder.join("upgrade.sock").display().to_string();
-    Setup::nodes_with(&[sim], ", slots: 1000", "").set("UPGRADE_SOCKET", &socket)
+    // longer than two hundred streams take on a machine that is busy with other things
+    Setup::nodes_with(&[sim], ", slots: 1000", "")
+        .set("UPGRADE_SOCKET", &socket)
+        .set("TIMEOUTS__DRAIN", "120s")
 }
 
 /// What an answer of the steady ones should be: its status, its end and whether it is whole.
