@@ -115,7 +115,15 @@ async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_c
     assert_eq!(answer.header("connection"), Some("close"));
     while let Some(answer) = streams.join_next().await {
         let answer = answer.unwrap();
-        assert_eq!((answer.status, answer.end), (200, End::Complete));
+        assert!(
+            (answer.status, answer.end) == (200, End::Complete),
+            "{} {:?}, {:?}: …{}\nlines of the old one that tell of more than a 200:\n{}",
+            answer.status,
+            answer.end,
+            answer.headers,
+            answer.text().lines().last().unwrap_or_default(),
+            unusual(&old.access_lines())
+        );
         assert_eq!(answer.lines().last().unwrap()["done"], true);
     }
     assert_eq!(old.ends().await, Some(0));
@@ -128,6 +136,13 @@ async fn under_open_streams_and_steady_requests_nothing_is_refused_and_nothing_c
     assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(get(addr, "/").await.status, 200);
     assert!(!folder.path().join("upgrade.sock").exists());
+}
+
+/// Access lines of requests that did not go as they should.
+fn unusual(lines: &str) -> String {
+    let is_usual = |line: &&str| line.contains("\"outcome\":\"ok\"");
+    let unusual = lines.lines().filter(|line| !is_usual(line));
+    unusual.take(20).collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
