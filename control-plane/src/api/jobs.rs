@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::actor::Actor;
 use super::body::{Body, Id, Query};
-use super::list::{PageQuery, Part};
+use super::list::{FieldsQuery, PageQuery, Part};
 use super::sse;
 use super::version::etag;
 use crate::app::App;
@@ -110,7 +110,7 @@ pub(crate) async fn create_job(
 }
 
 /// One job.
-#[utoipa::path(tag = "jobs", params(("id" = i64, Path), PageQuery), security(("bearer" = []), ("session" = [])), responses(
+#[utoipa::path(tag = "jobs", params(("id" = i64, Path), FieldsQuery), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = JobView), (status = 401, description = "Nobody is logged in"),
     (status = 404, description = "There is none")))]
 #[get("/api/proxy/jobs/{id}")]
@@ -118,7 +118,7 @@ pub(crate) async fn get_job(
     app: web::Data<App>,
     actor: Actor,
     Id(id): Id,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<FieldsQuery>,
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadFleet)?;
     let job = app.db.job(id).await?;

@@ -24,6 +24,21 @@ pub(crate) struct PageQuery {
     fields: Option<String>,
 }
 
+/// How much of one row.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FieldsQuery {
+    /// Only these keys, separated by commas; all of them where it is empty.
+    fields: Option<String>,
+}
+
+impl FieldsQuery {
+    /// The row with the wanted keys only.
+    pub(crate) fn select(&self, row: &impl Serialize) -> Value {
+        select(self.fields.as_deref(), row)
+    }
+}
+
 /// A part of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Part<T> {
@@ -68,20 +83,23 @@ impl PageQuery {
             next: has_more.then(|| link(request, limit, after)),
             previous: (offset > 0)
                 .then(|| link(request, limit, offset.saturating_sub(limit).into())),
-            results: rows.iter().map(|row| self.select(row)).collect(),
+            results: rows
+                .iter()
+                .map(|row| select(self.fields.as_deref(), row))
+                .collect(),
         };
         serde_json::to_value(part).expect("rows are JSON")
     }
+}
 
-    /// One row with the wanted keys only; names that it does not have mean nothing.
-    pub(crate) fn select(&self, row: &impl Serialize) -> Value {
-        let mut value = serde_json::to_value(row).expect("rows are JSON");
-        let fields = self.fields.as_deref().filter(|fields| !fields.is_empty());
-        if let (Some(fields), Value::Object(map)) = (fields, &mut value) {
-            map.retain(|name, _| fields.split(',').any(|field| field.trim() == name));
-        }
-        value
+/// One row with the wanted keys only; names that it does not have mean nothing.
+fn select(fields: Option<&str>, row: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(row).expect("rows are JSON");
+    let fields = fields.filter(|fields| !fields.is_empty());
+    if let (Some(fields), Value::Object(map)) = (fields, &mut value) {
+        map.retain(|name, _| fields.split(',').any(|field| field.trim() == name));
     }
+    value
 }
 
 /// The address of another part, with the query as it is otherwise.

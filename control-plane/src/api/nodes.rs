@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
 use super::body::{Body, Id, Query};
-use super::list::{PageQuery, Part};
+use super::list::{FieldsQuery, PageQuery, Part};
 use super::seen::{Health, Seen};
 use super::version::{IfMatch, etag, until_written};
 use crate::app::App;
@@ -239,14 +239,14 @@ pub(crate) async fn create_node(
 }
 
 /// One node.
-#[utoipa::path(tag = "nodes", params(("id" = i64, Path), PageQuery), security(("bearer" = []), ("session" = [])), responses(
+#[utoipa::path(tag = "nodes", params(("id" = i64, Path), FieldsQuery), security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = NodeView), (status = 404, description = "There is none")))]
 #[get("/api/proxy/nodes/{id}")]
 pub(crate) async fn get_node(
     app: web::Data<App>,
     actor: Actor,
     Id(id): Id,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<FieldsQuery>,
 ) -> ApiResult<HttpResponse> {
     actor.may(Permission::ReadFleet)?;
     let node = app.db.node(id).await?;

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::relay::Relay;
-use super::stack::{DOOR, OPERATIONS, ROOT, start_control};
-use super::{Aivonx, Setup, until};
+use super::stack::{ROOT, control_environment, data_plane, start_control};
+use super::{Aivonx, until};
 
 /// The database's name.
 const DATABASE: &str = "test_0";
@@ -146,14 +146,9 @@ impl Estate {
 impl DataPlane {
     async fn start(to_redis: u16, control: SocketAddr) -> Self {
         let (redis, folder) = (Relay::to(to_redis), tempfile::tempdir().unwrap());
-        let aivonx = Setup::bus(&format!("redis://{}", redis.addr), folder.path())
-            .env("AIVONX_SECRET_KEY", &"07".repeat(32))
-            .set("FRONT_DOOR__TO", &format!("http://{control}"))
-            .set("FRONT_DOOR__TOKEN", DOOR)
-            .set("OPERATIONS_TOKEN", OPERATIONS)
-            .not_ready()
-            .start()
-            .await;
+        let (url, control) = (format!("redis://{}", redis.addr), control.to_string());
+        let setup = data_plane(&url, folder.path(), &control);
+        let aivonx = setup.not_ready().start().await;
         Self {
             aivonx,
             redis,
@@ -166,23 +161,10 @@ impl ControlPlane {
     fn start(to_postgres: u16, to_redis: u16) -> Self {
         let (postgres, redis) = (Relay::to(to_postgres), Relay::to(to_redis));
         let database = format!("postgres://postgres@{}/{DATABASE}", postgres.addr);
-        let environment = [
-            ("AIVONX_CONTROL_PLANE__DATABASE", database),
-            ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
-            (
-                "AIVONX_CONTROL_PLANE__OPERATIONS_TOKEN",
-                OPERATIONS.to_owned(),
-            ),
-            ("AIVONX_SECRET_KEY", "07".repeat(32)),
-            ("REDIS_URL", format!("redis://{}", redis.addr)),
-            ("ROOT_PASSWORD", ROOT.to_owned()),
-        ];
         let mut control = Self {
             child: None,
             addr: ([127, 0, 0, 1], 0).into(),
-            environment: environment
-                .map(|(name, value)| (name.to_owned(), value))
-                .to_vec(),
+            environment: control_environment(database, format!("redis://{}", redis.addr)),
             postgres,
             redis,
         };

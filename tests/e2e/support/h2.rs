@@ -268,7 +268,8 @@ impl Open {
                 self.head.body.extend_from_slice(&bytes);
                 true
             }
-            Some(Err(_)) => {
+            Some(Err(error)) => {
+                eprintln!("a stream broke off: {error}"); // shown with a test that fails
                 self.head.end = End::Cut;
                 false
             }

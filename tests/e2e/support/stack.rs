@@ -15,9 +15,9 @@ use super::{Aivonx, Client, Response, Setup};
 /// The password of `root`.
 pub(crate) const ROOT: &str = "correct horse battery";
 /// What both planes hold.
-pub(super) const DOOR: &str = "the-token-that-both-planes-hold";
+const DOOR: &str = "the-token-that-both-planes-hold";
 /// By which the control plane asks data planes.
-pub(super) const OPERATIONS: &str = "another-token-that-both-hold";
+const OPERATIONS: &str = "another-token-that-both-hold";
 
 /// How the planes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,20 +225,7 @@ impl Apart {
     fn start(state: &Path) -> (Setup, Self) {
         let (postgres, redis) = (Postgres::new().unwrap(), Redis::new());
         let database = postgres.database().unwrap();
-        let environment = [
-            ("AIVONX_CONTROL_PLANE__DATABASE", database),
-            ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
-            (
-                "AIVONX_CONTROL_PLANE__OPERATIONS_TOKEN",
-                OPERATIONS.to_owned(),
-            ),
-            ("AIVONX_SECRET_KEY", "07".repeat(32)),
-            ("REDIS_URL", redis.url()),
-            ("ROOT_PASSWORD", ROOT.to_owned()),
-        ];
-        let environment = environment
-            .map(|(name, value)| (name.to_owned(), value))
-            .to_vec();
+        let environment = control_environment(database, redis.url());
         let mut apart = Self {
             control: None,
             at: String::new(),
@@ -248,11 +235,7 @@ impl Apart {
             redis,
         };
         let control = apart.start_control("127.0.0.1:0");
-        let setup = Setup::bus(&apart.redis.url(), state)
-            .env("AIVONX_SECRET_KEY", &"07".repeat(32))
-            .set("FRONT_DOOR__TO", &format!("http://{control}"))
-            .set("FRONT_DOOR__TOKEN", DOOR)
-            .set("OPERATIONS_TOKEN", OPERATIONS);
+        let setup = data_plane(&apart.redis.url(), state, &control);
         (setup, apart)
     }
 
@@ -288,6 +271,33 @@ impl Apart {
             child.wait().unwrap();
         }
     }
+}
+
+/// What a control plane is told by its environment.
+pub(super) fn control_environment(database: String, redis: String) -> Vec<(String, String)> {
+    let environment = [
+        ("AIVONX_CONTROL_PLANE__DATABASE", database),
+        ("AIVONX_CONTROL_PLANE__FRONT_DOOR_TOKEN", DOOR.to_owned()),
+        (
+            "AIVONX_CONTROL_PLANE__OPERATIONS_TOKEN",
+            OPERATIONS.to_owned(),
+        ),
+        ("AIVONX_SECRET_KEY", "07".repeat(32)),
+        ("REDIS_URL", redis),
+        ("ROOT_PASSWORD", ROOT.to_owned()),
+    ];
+    environment
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+}
+
+/// A data plane of such control planes, with its front door to this one.
+pub(super) fn data_plane(redis: &str, folder: &Path, control: &str) -> Setup {
+    Setup::bus(redis, folder)
+        .env("AIVONX_SECRET_KEY", &"07".repeat(32))
+        .set("FRONT_DOOR__TO", &format!("http://{control}"))
+        .set("FRONT_DOOR__TOKEN", DOOR)
+        .set("OPERATIONS_TOKEN", OPERATIONS)
 }
 
 /// Starts a control plane; gives the process and the line that says where it listens.

@@ -179,6 +179,16 @@ async fn no_spelling_of_an_address_leads_to_what_is_refused(kind: Kind) {
         assert_eq!(answer.status, 400, "{url}: {}", answer.text());
         assert!(answer.json()["url"].is_array(), "{url}: {}", answer.text());
     }
+    for address in [
+        "169.254.169.254",
+        "[fe80::1]",
+        "metadata.google.internal",
+        "0.0.0.0",
+    ] {
+        let draft = json!({"name": "a", "address": address, "port": 0});
+        let answer = stack.api("POST", "/api/proxy/nodes", draft).await;
+        assert_eq!(answer.status, 400, "{address}: {}", answer.text());
+    }
     let none = stack.api("GET", "/api/proxy/nodes", Value::Null).await;
     assert_eq!(none.json()["count"], 0);
 }
