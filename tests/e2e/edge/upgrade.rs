@@ -15,10 +15,11 @@ const STREAMS: usize = 200;
 
 fn setup(sim: &aivonx_sim::SimNode, folder: &std::path::Path) -> Setup {
     let socket = folder.join("upgrade.sock").display().to_string();
-    // longer than two hundred streams take on a machine that is busy with other things
+    // what two hundred streams and probes take on a machine that is busy with other things
     Setup::nodes_with(&[sim], ", slots: 1000", "")
         .set("UPGRADE_SOCKET", &socket)
         .set("TIMEOUTS__DRAIN", "120s")
+        .set("PROBE__TIMEOUT", "20s")
 }
 
 /// What an answer of the steady ones should be: its status, its end and whether it is whole.
