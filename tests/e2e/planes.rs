@@ -1,6 +1,7 @@
 //! Several control planes and data planes, and the roads between them and their servers: what is cut off, what
 //! is killed in the middle, who comes at the same time. Requests flow meanwhile, and not one of them may fail.
 
+mod clock;
 mod disk;
 mod killed;
 mod partitions;

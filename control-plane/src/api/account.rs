@@ -372,6 +372,7 @@ fn tokens(app: &App, user: &User, refresh: &RefreshToken, now: Time) -> Tokens {
         user_id: user.id,
         name: user.name.clone(),
         role: user.role,
+        password: user.password_stamp(),
     };
     let lifetime = app.config.logins.access_token;
     let access = app

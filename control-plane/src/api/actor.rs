@@ -176,8 +176,7 @@ async fn by_access_token(app: &App, token: &str, client: Client) -> ApiResult<Ac
     let user = user
         .filter(|user| user.is_active)
         .ok_or_else(|| not_valid("User is inactive"))?;
-    // tokens know whole seconds only
-    if access.issued_at.timestamp() < user.password_changed_at.utc().timestamp() {
+    if access.subject.password != user.password_stamp() {
         return Err(not_valid("The password was changed since; log in again"));
     }
     Ok(Actor {

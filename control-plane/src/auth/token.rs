@@ -39,6 +39,10 @@ pub struct Subject {
     pub name: String,
     /// The user's role when it was signed.
     pub role: Role,
+    /// Which of the user's passwords was the present one: the instant of its setting, microseconds. Where
+    /// the user has another by now, the token is the caller's to refuse. Compared as it stands: which of two
+    /// came first is nothing that a clock which may be set, or that of another machine, could tell.
+    pub password: i64,
 }
 
 /// What a verified token says.
@@ -48,8 +52,7 @@ pub struct Access {
     pub subject: Subject,
     /// Its own id.
     pub jti: String,
-    /// When it was signed, in whole seconds: one from before the user's last change of password is
-    /// the caller's to refuse.
+    /// When it was signed, in whole seconds.
     pub issued_at: DateTime<Utc>,
     /// From then on it is refused.
     pub expires_at: DateTime<Utc>,
@@ -98,6 +101,8 @@ struct Claims {
     user_id: String,
     name: String,
     role: Role,
+    /// As `Subject::password`.
+    pwd: i64,
 }
 
 impl KeyRing {
@@ -122,6 +127,7 @@ impl KeyRing {
             user_id: subject.user_id.to_string(),
             name: subject.name.clone(),
             role: subject.role,
+            pwd: subject.password,
         };
         let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(key.secret()))
             .expect("HS256 with a secret takes any claims that are JSON");
@@ -168,6 +174,7 @@ impl Claims {
                 user_id: self.user_id.parse().ok()?,
                 name: self.name,
                 role: self.role,
+                password: self.pwd,
             },
             jti: self.jti,
             issued_at: DateTime::from_timestamp(self.iat, 0)?,

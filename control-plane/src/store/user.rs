@@ -62,6 +62,11 @@ impl User {
             must_change_password: self.must_change_password,
         }
     }
+
+    /// Tells its passwords apart, as access tokens do.
+    pub fn password_stamp(&self) -> i64 {
+        self.password_changed_at.utc().timestamp_micros()
+    }
 }
 
 /// What the columns get.

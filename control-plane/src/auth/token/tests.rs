@@ -19,6 +19,7 @@ fn subject() -> Subject {
         user_id: 7,
         name: "Ada".into(),
         role: Role::Operator,
+        password: 5,
     }
 }
 
@@ -30,7 +31,7 @@ fn signed() -> String {
 fn claims() -> Value {
     json!({
         "token_type": "access", "exp": at(900).timestamp(), "iat": at(0).timestamp(),
-        "jti": "j", "user_id": "7", "name": "Ada", "role": "operator"
+        "jti": "j", "user_id": "7", "name": "Ada", "role": "operator", "pwd": 5
     })
 }
 
@@ -172,7 +173,16 @@ fn every_truncation_and_every_other_byte_is_refused() {
 
 #[test]
 fn a_missing_or_mistyped_claim_is_refused() {
-    for claim in ["token_type", "exp", "iat", "jti", "user_id", "name", "role"] {
+    for claim in [
+        "token_type",
+        "exp",
+        "iat",
+        "jti",
+        "user_id",
+        "name",
+        "role",
+        "pwd",
+    ] {
         let mut less = claims();
         less.as_object_mut().unwrap().remove(claim);
         let token = forged(&header(), &less, &SECRET);
@@ -248,7 +258,7 @@ proptest::proptest! {
 
     #[test]
     fn names_of_any_kind_come_back_as_they_were(name in ".{0,60}", user_id: i64) {
-        let subject = Subject { user_id, name, role: Role::Viewer };
+        let subject = Subject { user_id, name, role: Role::Viewer, password: -user_id.saturating_abs() };
         let token = ring().sign(&subject, LIFETIME, at(0), [0; 16]);
         proptest::prop_assert_eq!(ring().verify(token.reveal(), at(1)).unwrap().subject, subject);
     }
