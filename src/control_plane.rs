@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::EX_CONFIG;
 use crate::cli::{ControlPlaneArgs, MigrateArgs};
 use crate::escape::escaped;
-use crate::proxy::{complain, config_text, fail, problems_of};
+use crate::proxy::{authorities_of, complain, config_text, fail, problems_of};
 
 /// Runs a control plane until a signal ends it.
 pub(crate) fn run(args: &ControlPlaneArgs) -> ExitCode {
@@ -195,11 +195,16 @@ fn options(config: &ControlConfig) -> anyhow::Result<Options> {
              (openssl rand -base64 32) or control_plane.secret_key_file"
         );
     };
+    let authorities = config.redis_ca_file.as_deref().map(authorities_of);
     let options = RedisOptions {
         prefix: config.redis_prefix.clone(),
+        authorities: authorities
+            .transpose()
+            .map_err(|error| anyhow::anyhow!("control_plane.redis_ca_file: {error}"))?,
         ..RedisOptions::default()
     };
-    let bus = RedisBus::new(redis.reveal(), options)?;
+    let bus = RedisBus::new(redis.reveal(), options)
+        .map_err(|error| anyhow::anyhow!("control_plane.redis or REDIS_URL {error}"))?;
     Ok(Options {
         database,
         bus: Arc::new(bus),
@@ -219,7 +224,13 @@ fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<Datab
              and its kin; on one machine `aivonx serve` brings its own"
         );
     };
-    Ok(url.parse()?)
+    database_at(url)
+}
+
+/// The database at an address.
+pub(crate) fn database_at(url: &str) -> anyhow::Result<DatabaseUrl> {
+    let read = url.parse::<DatabaseUrl>();
+    read.map_err(|error| anyhow::anyhow!("the database's address {error}"))
 }
 
 fn say_progress(progress: Progress) {

@@ -155,9 +155,13 @@ fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, St
         let (path, doc) = load_fleet(file)?;
         return Ok(FleetSource::File { path, doc });
     };
+    let authorities = config.bus.ca_file.as_deref().map(authorities_of);
     let options = RedisOptions {
         prefix: config.bus.prefix.clone(),
         seed: config.seed,
+        authorities: authorities
+            .transpose()
+            .map_err(|error| format!("proxy.bus.ca_file: {error}"))?,
         ..RedisOptions::default()
     };
     let bus = RedisBus::new(url.reveal(), options).map_err(|error| format!("REDIS_URL {error}"))?;
@@ -167,6 +171,16 @@ fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, St
         folder: config.bus.folder.clone().or_else(state_folder),
         key: key.map_err(|error| error.to_string())?,
     })
+}
+
+/// A file of authorities, as text; what it holds is judged where it is used.
+pub(crate) fn authorities_of(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(format!("{}: holds no certificate in PEM", file.display()));
+    }
+    Ok(text)
 }
 
 /// The address of Redis: the configured one, or that of the usual variable.

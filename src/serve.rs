@@ -136,7 +136,7 @@ pub(crate) fn folder(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
 /// The configured database, or a file in the folder.
 pub(crate) fn database(control: &ControlConfig, folder: &Path) -> anyhow::Result<DatabaseUrl> {
     match &control.database {
-        Some(url) => Ok(url.reveal().parse()?),
+        Some(url) => control_plane::database_at(url.reveal()),
         None => Ok(DatabaseUrl::Sqlite(folder.join("aivonx.db"))),
     }
 }

@@ -50,6 +50,7 @@ pub use job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Outlook
 pub use node::{Node, NodeFilter, NodeSort};
 pub use page::{Page, Rows};
 pub use personal_token::{NewPersonalToken, PersonalToken};
+pub(crate) use pg::Server;
 pub use refresh_token::{NewRefreshToken, RefreshToken, Rotation};
 pub use session::{NewSession, Session};
 pub use settings::SettingsRow;

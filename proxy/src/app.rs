@@ -161,7 +161,8 @@ impl Bound {
             open,
         };
         server.add_service(background_service("take over", take_over));
-        server.add_service(background_service("drain", parts.drain(exit)));
+        let drain = parts.drain(self.config.timeouts.drain, exit);
+        server.add_service(background_service("drain", drain));
         let meeting_point = (self.config.edge.upgrade_socket, addresses.proxy.port());
         let signals = Signals::new(to_hand_over, meeting_point, Arc::clone(&parts.handed_over));
         server.run(RunArgs {

@@ -475,6 +475,7 @@ fn a_bad_address_is_refused_without_repeating_it() {
         "http://user:hush@h",
         "redis://user:hush@h:port/0",
         "redis://h/hush",
+        "rediss://user:hush@h#insecure",
     ] {
         let error = RedisBus::check_url(bad).unwrap_err().to_string();
         assert!(

@@ -257,11 +257,16 @@ fn authorities(file: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
 }
 
 fn system_authorities() -> Result<Vec<Certificate<'static>>, Failure> {
-    let found = rustls_native_certs::load_native_certs().map_err(|error| {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let why = found
+            .errors
+            .first()
+            .map_or_else(|| "there are none".to_owned(), ToString::to_string);
         let words = "the system's authorities cannot be read; --ca FILE names one";
-        Failure::Config(format!("{words}: {error}"))
-    })?;
-    let found = found.iter();
+        return Err(Failure::Config(format!("{words}: {why}")));
+    }
+    let found = found.certs.iter();
     Ok(found
         .map(|der| Certificate::from_der(der).to_owned())
         .collect())

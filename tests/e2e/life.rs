@@ -164,6 +164,12 @@ async fn sigterm_waits_no_longer_than_its_limit() {
     assert!(client.head().await.is_some());
     aivonx.signal(Signal::SIGTERM);
     assert_eq!(aivonx.ends().await, Some(0));
+    let log = aivonx.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("the drain takes too long"))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("\"requests.open\":1"), "{line}");
     until("the node's work is cancelled", || async {
         a.in_flight() == 0
     })

@@ -3,7 +3,6 @@
 mod account;
 mod credentials;
 mod dns;
-mod front;
 mod tls;
 mod tls_faults;
 

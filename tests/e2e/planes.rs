@@ -6,6 +6,7 @@ mod disk;
 mod killed;
 mod partitions;
 mod racing;
+mod secured;
 
 use aivonx_sim::{ModelSpec, NodeSpec, SimNode};
 

@@ -3,6 +3,7 @@
 mod aivonx;
 mod client;
 mod estate;
+pub(crate) mod front;
 mod h2;
 mod relay;
 mod stack;
@@ -12,7 +13,7 @@ pub(crate) use aivonx::{Aivonx, Setup, fleet_yaml, ops, replace};
 pub(crate) use client::{Client, End, Response, get, json_post, post};
 pub(crate) use estate::Estate;
 pub(crate) use h2::{H2, Tls};
-pub(crate) use stack::{Kind, ROOT, Stack, log_in};
+pub(crate) use stack::{Kind, ROOT, Secured, Stack, log_in};
 pub(crate) use traffic::Traffic;
 
 use std::future::Future;

@@ -1,18 +1,16 @@
 //! The predecessor's database as it is: three tables of Django's, in Postgres, read in one transaction
 //! that can write nothing.
 
-use std::error::Error as _;
 use std::time::Duration;
 
-use aivonx_shared::fleet_doc::Secret;
 use chrono::{DateTime, Utc};
+use diesel::ConnectionError;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use tokio_postgres::{Config, NoTls};
 
-use crate::store::{DatabaseUrl, DatabaseUrlError};
+use crate::store::{DatabaseUrl, DatabaseUrlError, Server};
 
 /// The columns that are read, by table: what makes a database the predecessor's.
 const COLUMNS: [(&str, &[&str]); 3] = [
@@ -44,15 +42,9 @@ pub enum SourceError {
     /// Another kind of database.
     #[error("it is a Postgres: name it as postgres://USER:PASSWORD@HOST:5432/DATABASE")]
     NotPostgres,
-    /// Asks for what is not built.
-    #[error(transparent)]
+    /// Not to be read as an address, or asks for what there is not.
+    #[error("its address {0}")]
     Url(#[from] DatabaseUrlError),
-    /// Not to be read as an address.
-    #[error(
-        "its address cannot be read; it is postgres://USER:PASSWORD@HOST:5432/DATABASE, with special characters of \
-         user and password percent-encoded (`/` is %2F, `@` is %40)"
-    )]
-    Malformed,
     /// No connection.
     #[error("cannot connect: {0}")]
     Unreachable(String),
@@ -148,7 +140,12 @@ struct Strategy {
 
 /// Reads the database at an address.
 pub(super) async fn read(address: &str) -> Result<Found, SourceError> {
-    let mut conn = connect(&address_of(address)?).await?;
+    let server = server_at(address)?;
+    let unreachable = |error: ConnectionError| SourceError::Unreachable(error.to_string());
+    let mut conn = server
+        .connect(Duration::from_secs(PATIENCE))
+        .await
+        .map_err(unreachable)?;
     conn.batch_execute(&format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '{PATIENCE}s'; \
          SET LOCAL lock_timeout = '{PATIENCE}s'"
@@ -174,38 +171,13 @@ pub(super) async fn read(address: &str) -> Result<Found, SourceError> {
     Ok(found)
 }
 
-fn address_of(text: &str) -> Result<Secret, SourceError> {
-    match text.parse::<DatabaseUrl>() {
-        Ok(DatabaseUrl::Postgres(url)) => Ok(Secret::new(url)),
+fn server_at(address: &str) -> Result<Server, SourceError> {
+    match address.parse::<DatabaseUrl>() {
+        Ok(DatabaseUrl::Postgres(url)) => Ok(Server::at(&url)?),
         Ok(DatabaseUrl::Sqlite(_) | DatabaseUrl::Memory)
         | Err(DatabaseUrlError::Scheme | DatabaseUrlError::NoFile) => Err(SourceError::NotPostgres),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Not by diesel: of a connection that fails it keeps no more than "db error".
-async fn connect(address: &Secret) -> Result<AsyncPgConnection, SourceError> {
-    let config = address.reveal().parse::<Config>();
-    let mut config = config.map_err(|_| SourceError::Malformed)?;
-    config.connect_timeout(Duration::from_secs(PATIENCE));
-    let (client, connection) = config
-        .connect(NoTls)
-        .await
-        .map_err(|error| SourceError::Unreachable(words(&error)))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection)
-        .await
-        .map_err(|error| SourceError::Unreachable(error.to_string()))
-}
-
-/// An error and what is behind it: the server's own words.
-fn words(error: &tokio_postgres::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }
 
 /// Whether the tables are there as they should be, and may be read.

@@ -158,11 +158,14 @@ fn duplicate(info: &dyn DatabaseErrorInformation) -> StoreError {
         )
 }
 
-/// Words of the Postgres client's own for a URL that cannot do, and for a way to log in that it does not know.
-const CLIENT_REFUSES: [&str; 3] = [
+/// Words of the Postgres client's own for a URL that cannot do, for a way to log in that it does not know, and for a
+/// server that does not show who it is.
+const CLIENT_REFUSES: [&str; 5] = [
     "invalid configuration",
     "invalid connection string",
     "authentication error",
+    "invalid peer certificate",
+    "server does not support TLS",
 ];
 
 /// Words of a server that cannot take anybody now.

@@ -25,8 +25,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Migrates a Postgres database.
 pub(super) async fn postgres(url: String) -> Result<Vec<String>, StoreError> {
+    let conn = pg::server(&url)?.connect(pg::CONNECT).await?;
     blocking(move || {
-        let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::establish(&pg::bounded(&url))?;
+        let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::from(conn);
         // of the session: it ends with the connection, however this ends
         conn.batch_execute(&format!(
             "SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})"

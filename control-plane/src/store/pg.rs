@@ -1,10 +1,10 @@
-//! Postgres: its connections and transactions, and the queries compiled for them. No TLS yet
-//! (`DatabaseUrl` refuses a URL that asks for it).
+//! Postgres: its connections and transactions, and the queries compiled for them.
+
+mod server;
 
 use std::future::Future;
 use std::time::Duration;
 
-use diesel::ConnectionError;
 use diesel::pg::Pg;
 use diesel::result::Error;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
@@ -16,7 +16,8 @@ use diesel_async::{
     TransactionManager,
 };
 
-use super::{Connections, StoreError};
+use super::{Connections, DatabaseUrlError, StoreError};
+pub(crate) use server::Server;
 
 #[path = "queries/all.rs"]
 pub(super) mod queries;
@@ -42,7 +43,7 @@ const HANGS: Duration = Duration::from_secs(12);
 /// without a word holds the revision's lock no longer than that.
 const SILENT_MS: u32 = 5_000;
 /// How long a new connection may take to be of use.
-const CONNECT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// How long a connection that was idle may take to show that it is not dead.
 const ALIVE: Duration = Duration::from_secs(1);
 
@@ -54,7 +55,14 @@ pub(super) struct Pools {
 
 impl Pools {
     pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
-        let manager = AsyncDieselConnectionManager::new_with_config(bounded(url), bounds());
+        let server = server(url)?;
+        if server.is_unchecked() {
+            tracing::warn!(
+                "the database's certificate is not checked (sslmode=require); sslmode=verify-full does, \
+                 sslrootcert=FILE names its authority"
+            );
+        }
+        let manager = AsyncDieselConnectionManager::new_with_config(url, bounds(server));
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .connection_timeout(WAIT)
@@ -100,14 +108,11 @@ impl Pools {
 
 /// What the pool does with a server that is cut off without a word: neither a new connection nor one that was idle
 /// is waited for any longer, so that its place is free for one that works.
-fn bounds() -> ManagerConfig<Conn> {
+fn bounds(server: Server) -> ManagerConfig<Conn> {
     let mut config = ManagerConfig::default();
-    config.custom_setup = Box::new(|url| {
-        let conn = tokio::time::timeout(CONNECT, Conn::establish(url));
-        Box::pin(async {
-            let late = |_| ConnectionError::BadConnection("no answer in time".to_owned());
-            conn.await.map_err(late)?
-        })
+    config.custom_setup = Box::new(move |_| {
+        let server = server.clone();
+        Box::pin(async move { server.connect(CONNECT).await })
     });
     config.recycling_method = RecyclingMethod::CustomFunction(Box::new(|conn| {
         let asked = tokio::time::timeout(ALIVE, conn.batch_execute("SELECT 1"));
@@ -148,18 +153,9 @@ pub(super) async fn finish<R>(
     }
 }
 
-/// Bounds of the wait for a server that does not answer, where the URL sets none of its own.
-pub(super) fn bounded(url: &str) -> String {
-    let mut url = url.to_owned();
-    for (name, seconds) in [("connect_timeout", "3"), ("tcp_user_timeout", "10")] {
-        if !url.contains(&format!("{name}=")) {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(name);
-            url.push('=');
-            url.push_str(seconds);
-        }
-    }
-    url
+/// The server at a URL that was read before.
+pub(super) fn server(url: &str) -> Result<Server, StoreError> {
+    Server::at(url).map_err(|error: DatabaseUrlError| StoreError::Refused(error.to_string()))
 }
 
 /// After nodes were added with ids of their own: the next one gets an id that none had.

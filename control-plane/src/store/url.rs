@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::pg::Server;
+
 /// A database's address. Printed, its password is `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
@@ -15,8 +17,8 @@ pub enum DatabaseUrl {
     Memory,
 }
 
-/// Why a text is no database's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a text is no database's address. Repeats nothing of it but a file's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// Neither of the two.
     #[error("must begin with sqlite: or postgres://, as sqlite:/var/lib/aivonx/aivonx.db")]
@@ -24,9 +26,30 @@ pub enum DatabaseUrlError {
     /// `sqlite:` and nothing behind it.
     #[error("names no file; write sqlite:FILE")]
     NoFile,
-    /// Asks for TLS, which is not built.
-    #[error("asks for TLS (`sslmode`), which is not supported; use a private network or a tunnel")]
-    Tls,
+    /// Not to be read as a Postgres server's.
+    #[error(
+        "cannot be read, or has an option that is not known; it is postgres://USER:PASSWORD@HOST:5432/DATABASE, with \
+         special characters of user and password percent-encoded (`/` is %2F, `@` is %40)"
+    )]
+    Malformed,
+    /// A way to secure connections that there is not.
+    #[error(
+        "has an `sslmode` that is none; it is disable, prefer, require, verify-ca or verify-full"
+    )]
+    SslMode,
+    /// Asks for what is not built.
+    #[error(
+        "asks for a client certificate (`sslcert`, `sslkey`), which is not supported; use a password"
+    )]
+    ClientCertificate,
+    /// The authorities that it names cannot be read.
+    #[error("names {file} as `sslrootcert`, a file of PEM certificates or `system`: {why}")]
+    Authorities {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl FromStr for DatabaseUrl {
@@ -34,14 +57,8 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let asks_for_tls = ["require", "verify-ca", "verify-full"]
-                .iter()
-                .any(|mode| text.contains(&format!("sslmode={mode}")));
-            return if asks_for_tls {
-                Err(DatabaseUrlError::Tls)
-            } else {
-                Ok(Self::Postgres(text.to_owned()))
-            };
+            Server::at(text)?;
+            return Ok(Self::Postgres(text.to_owned()));
         }
         let file = text
             .strip_prefix("sqlite:")
@@ -106,7 +123,8 @@ mod tests {
             ("mysql://h", DatabaseUrlError::Scheme),
             ("sqlite:", DatabaseUrlError::NoFile),
             ("sqlite://", DatabaseUrlError::NoFile),
-            ("postgres://h/d?sslmode=verify-full", DatabaseUrlError::Tls),
+            ("postgres://h/d?sslmode=maybe", DatabaseUrlError::SslMode),
+            ("postgres://u:hush@h/d?a=b", DatabaseUrlError::Malformed),
         ] {
             assert_eq!(text.parse::<DatabaseUrl>(), Err(error), "{text}");
         }

@@ -27,6 +27,8 @@ const PARTING: Duration = Duration::from_secs(1);
 /// A new process takes over at the latest after this, however its nodes are.
 const KNOWN: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
+/// So long before Pingora ends the process it is said what is cut off: afterwards nothing runs any more.
+const AHEAD: Duration = Duration::from_millis(100);
 
 /// What the process does on a signal.
 pub(super) struct Signals {
@@ -156,6 +158,8 @@ pub(super) struct Drain {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) access_log: AccessLogger,
     pub(super) usage: Option<Arc<UsageRoad>>,
+    /// `timeouts.drain`, after which Pingora ends the process.
+    pub(super) most: Duration,
     pub(super) exit: fn() -> !,
 }
 
@@ -167,6 +171,30 @@ impl BackgroundService for Drain {
         self.draining.store(true, Ordering::Release);
         self.stores.stop();
         tracing::info!(requests.open = self.active.count(), "draining");
+        let mut empty = std::pin::pin!(self.empty());
+        let patience = self.most.saturating_sub(AHEAD);
+        if tokio::time::timeout(patience, &mut empty).await.is_err() {
+            let open = self.active.count();
+            if open > 0 {
+                tracing::warn!(
+                    requests.open = open,
+                    "the drain takes too long (proxy.timeouts.drain): what is open is cut off"
+                );
+            }
+            empty.await;
+        }
+        tracing::info!("drained");
+        if let Some(usage) = &self.usage {
+            usage.finish().await;
+        }
+        self.access_log.flush();
+        (self.exit)()
+    }
+}
+
+impl Drain {
+    /// Waits until nothing is open.
+    async fn empty(&self) {
         if self.handed_over.load(Ordering::Acquire) {
             self.wait_while(LINGER, || self.connections.count() > 0)
                 .await;
@@ -179,16 +207,8 @@ impl BackgroundService for Drain {
             .await;
         self.wait_while(Duration::MAX, || self.active.count() > 0)
             .await;
-        tracing::info!("drained");
-        if let Some(usage) = &self.usage {
-            usage.finish().await;
-        }
-        self.access_log.flush();
-        (self.exit)()
     }
-}
 
-impl Drain {
     async fn wait_while(&self, most: Duration, open: impl Fn() -> bool + Send) {
         let began = Instant::now();
         let mut tick = tokio::time::interval(TICK);

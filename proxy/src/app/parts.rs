@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aivonx_shared::bus::Bus;
 use aivonx_shared::config::{AccessLog, Advertise, ProxyConfig};
@@ -278,7 +278,7 @@ impl Parts {
         })
     }
 
-    pub(super) fn drain(&self, exit: fn() -> !) -> Drain {
+    pub(super) fn drain(&self, most: Duration, exit: fn() -> !) -> Drain {
         Drain {
             stores: Arc::clone(&self.stores),
             active: Arc::clone(&self.active),
@@ -288,6 +288,7 @@ impl Parts {
             draining: Arc::clone(&self.draining),
             access_log: self.access_log.clone(),
             usage: self.usage.clone(),
+            most,
             exit,
         }
     }

@@ -83,9 +83,11 @@ impl UsageRoad {
         if last.is_err() {
             self.gather().await;
         }
-        let waits = |spool: &mut Spool| spool.len() > 0 && !spool.is_saved();
-        if self.on_spool(waits).await.unwrap_or(true) {
+        let unsaved = self.on_spool(|spool| spool.unsaved()).await;
+        // where the runtime ends nobody can say how much
+        if unsaved != Some(0) {
             tracing::error!(
+                requests = unsaved,
                 "usage is lost unless it arrived just now: it could not be kept on disk"
             );
         }

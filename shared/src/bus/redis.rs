@@ -15,7 +15,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bb8_redis::bb8::{Pool, RunError};
 use bb8_redis::redis::{
-    Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, Value, cmd, pipe,
+    Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
+    TlsCertificates, Value, cmd, pipe,
 };
 use bb8_redis::{RedisConnectionManager, redis::aio::MultiplexedConnection};
 use tokio::sync::{OnceCell, broadcast, watch};
@@ -38,6 +39,10 @@ const READER: &str = "store";
 /// How long it is remembered that a batch was stored, seconds.
 const STORED_FOR: u64 = 24 * 3600;
 
+/// What is said of `rediss://…#insecure`.
+const UNCHECKED: &str =
+    "certificates are always checked; leave `#insecure` out, and name the server's authority";
+
 /// How a bus over Redis behaves.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
@@ -51,6 +56,8 @@ pub struct RedisOptions {
     pub reclaim: Duration,
     /// Seed of the spread of reconnections; `None` takes one from the system.
     pub seed: Option<u64>,
+    /// Who may have signed the certificate of a `rediss://` server, in PEM; `None`: the system's authorities.
+    pub authorities: Option<String>,
 }
 
 impl Default for RedisOptions {
@@ -61,6 +68,7 @@ impl Default for RedisOptions {
             patience: Duration::from_secs(2),
             reclaim: RECLAIM,
             seed: None,
+            authorities: None,
         }
     }
 }
@@ -88,13 +96,20 @@ struct Inner {
 }
 
 impl RedisBus {
-    /// A bus at an address such as `redis://user:password@host:6379/0`.
+    /// A bus at an address such as `redis://user:password@host:6379/0`; `rediss://` goes over TLS.
     pub fn new(url: &str, options: RedisOptions) -> Result<Self, UrlError> {
         let problem = |error: RedisError| UrlError(words(&error));
         let info = url.into_connection_info().map_err(problem)?;
+        if let ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
+            return Err(UrlError(UNCHECKED.to_owned()));
+        }
         let names = Names::new(&options.prefix, info.redis_settings().db());
+        let client = match &options.authorities {
+            None => Client::open(info),
+            Some(pem) => Client::build_with_tls(info, only(pem)),
+        };
         let inner = Inner {
-            client: Client::open(info).map_err(problem)?,
+            client: client.map_err(problem)?,
             pool: OnceCell::new(),
             names,
             options,
@@ -423,6 +438,14 @@ impl Bus for RedisBus {
         let known: Vec<Option<String>> = self.inner.ask(get).await?;
         let stored = ids.iter().zip(known).filter(|(_, known)| known.is_some());
         Ok(stored.map(|(id, _)| id.clone()).collect())
+    }
+}
+
+/// These authorities in place of the system's.
+fn only(pem: &str) -> TlsCertificates {
+    TlsCertificates {
+        client_tls: None,
+        root_cert: Some(pem.as_bytes().to_vec()),
     }
 }
 

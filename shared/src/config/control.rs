@@ -26,6 +26,8 @@ pub struct ControlConfig {
     pub database: Option<Secret>,
     /// `redis://…`, the bus to the data planes; `None` in one process.
     pub redis: Option<Secret>,
+    /// The authorities of a `rediss://` server, a file of PEM; `None`: the system's.
+    pub redis_ca_file: Option<PathBuf>,
     /// In front of every name in Redis.
     pub redis_prefix: String,
     /// What proves that a request came through a data plane's front door.
@@ -112,6 +114,7 @@ fn read(at: &Reader<'_>) -> ControlConfig {
         ops_listen: address(at, "ops_listen", 8003),
         database: secret(at, "database"),
         redis: secret(at, "redis"),
+        redis_ca_file: at.get("redis_ca_file"),
         redis_prefix: at.or("redis_prefix", "aivonx".to_owned()),
         front_door_token: secret(at, "front_door_token"),
         operations_token: token::read(at, "operations_token", "operations_token_file"),

@@ -68,6 +68,8 @@ pub struct ProxyConfig {
 pub struct BusConfig {
     /// The address of Redis; it may hold a password. Without it there is no bus.
     pub redis: Option<Secret>,
+    /// The authorities of a `rediss://` server, a file of PEM; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
     /// What names of keys and channels begin with.
     pub prefix: String,
     /// Where the last good fleet document is kept; `None` leaves the choice to who starts the plane.
@@ -236,6 +238,7 @@ fn read_bus(proxy: &Reader<'_>) -> BusConfig {
     }
     let config = BusConfig {
         redis: redis.map(Secret::new),
+        ca_file: at.get("ca_file"),
         prefix,
         folder: at.get("folder"),
     };

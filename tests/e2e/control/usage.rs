@@ -298,3 +298,38 @@ async fn a_plane_that_is_killed_loses_no_more_than_it_had_not_written_yet() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plane_without_disk_and_bus_keeps_it_in_memory_and_tells_how_much_goes_with_it() {
+    let (_sim, mut stack, _) = house(Kind::Many).await;
+    let mut expected = Sums::default();
+    for ends in [false, true] {
+        stack.aivonx.bound_files(Some(1)); // as a disk that is full
+        stack.apart.as_ref().unwrap().redis.stop();
+        let before = expected;
+        ask_often(&stack, 5, &mut expected).await;
+        until("usage waits in memory", || async {
+            let log = stack.aivonx.log();
+            log.contains("usage cannot be kept on disk")
+                && stack.aivonx.metric("aivonx_usage_waiting_batches") > 0.0
+        })
+        .await;
+        if ends {
+            stack.aivonx.signal(Signal::SIGTERM);
+            assert_eq!(stack.aivonx.ends().await, Some(0));
+            let told = stack.aivonx.log();
+            let line = told
+                .lines()
+                .find(|line| line.contains("usage is lost unless it arrived"))
+                .unwrap_or_else(|| panic!("{told}"));
+            assert!(line.contains("\"requests\":5"), "{line}");
+            expected = before;
+            stack.apart.as_ref().unwrap().redis.start();
+            stack.start_again().await;
+        } else {
+            stack.aivonx.bound_files(None);
+            stack.apart.as_ref().unwrap().redis.start();
+        }
+        is_stored(&stack, expected).await;
+    }
+}

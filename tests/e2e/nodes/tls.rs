@@ -2,8 +2,8 @@
 
 use aivonx_sim::SimNode;
 
-use super::front::{Authority, Front};
 use super::{run, tiny};
+use crate::support::front::{Authority, Front};
 use crate::support::{Setup, chat, get, last_chat, post, replace, until};
 
 /// A node behind TLS with a certificate of this name.

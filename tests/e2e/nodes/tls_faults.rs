@@ -6,8 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::front::{Authority, Front, server_config};
 use super::tiny;
+use crate::support::front::{Authority, Front, server_config};
 use crate::support::{Aivonx, Setup, chat, post, until};
 
 fn for_this_machine() -> CertificateParams {

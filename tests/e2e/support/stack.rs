@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use aivonx_test_servers::{Postgres, Redis};
 use serde_json::{Value, json};
 
+use super::front::Authority;
 use super::{Aivonx, Client, Response, Setup};
 
 /// The password of `root`.
@@ -52,6 +53,27 @@ pub(crate) struct Apart {
     pub(crate) redis: Redis,
 }
 
+/// A Postgres and a Redis that take nobody over TCP without TLS, and the file of the authority that signed for
+/// 127.0.0.1.
+pub(crate) struct Secured {
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: Redis,
+    pub(crate) authority: PathBuf,
+}
+
+impl Secured {
+    /// Starts both; the authority's file is in this folder.
+    pub(crate) fn start(folder: &Path) -> Self {
+        let authority = Authority::new();
+        let (certificate, key) = authority.pair("127.0.0.1");
+        Self {
+            postgres: Postgres::secured(&certificate, &key).unwrap(),
+            redis: Redis::secured(&certificate, &key),
+            authority: authority.write_to(folder, "authority.pem"),
+        }
+    }
+}
+
 /// A control plane beside the one behind the front door.
 pub(crate) struct AnotherControl {
     child: Child,
@@ -88,6 +110,23 @@ impl Stack {
             aivonx,
             token,
             apart,
+            setup,
+            folder,
+        }
+    }
+
+    /// Both planes apart, with TLS to a Postgres and a Redis that take nothing else.
+    pub(crate) async fn secured() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, files) = (folder.path().join("state"), folder.path().to_owned());
+        let start = move || Apart::secured(&state, &files);
+        let (setup, apart) = tokio::task::spawn_blocking(start).await.unwrap();
+        let aivonx = setup.clone().start().await;
+        let token = log_in(&aivonx, "root", ROOT).await;
+        Self {
+            aivonx,
+            token,
+            apart: Some(apart),
             setup,
             folder,
         }
@@ -224,8 +263,35 @@ pub(crate) async fn log_in(aivonx: &Aivonx, name: &str, password: &str) -> Strin
 impl Apart {
     fn start(state: &Path) -> (Setup, Self) {
         let (postgres, redis) = (Postgres::new().unwrap(), Redis::new());
+        let environment = control_environment(postgres.database().unwrap(), redis.url());
+        let setup = |redis: &Redis, control: &str| data_plane(&redis.url(), state, control);
+        Self::of(postgres, redis, environment, setup)
+    }
+
+    fn secured(state: &Path, files: &Path) -> (Setup, Self) {
+        let Secured {
+            postgres,
+            redis,
+            authority,
+        } = Secured::start(files);
+        let ca = authority.to_str().unwrap();
         let database = postgres.database().unwrap();
-        let environment = control_environment(database, redis.url());
+        let database = format!("{database}?sslmode=verify-full&sslrootcert={ca}");
+        let mut environment = control_environment(database, redis.url());
+        let redis_ca = "AIVONX_CONTROL_PLANE__REDIS_CA_FILE";
+        environment.push((redis_ca.to_owned(), ca.to_owned()));
+        let setup = |redis: &Redis, control: &str| {
+            data_plane(&redis.url(), state, control).set("BUS__CA_FILE", ca)
+        };
+        Self::of(postgres, redis, environment, setup)
+    }
+
+    fn of(
+        postgres: Postgres,
+        redis: Redis,
+        environment: Vec<(String, String)>,
+        setup: impl FnOnce(&Redis, &str) -> Setup,
+    ) -> (Setup, Self) {
         let mut apart = Self {
             control: None,
             at: String::new(),
@@ -235,7 +301,7 @@ impl Apart {
             redis,
         };
         let control = apart.start_control("127.0.0.1:0");
-        let setup = data_plane(&apart.redis.url(), state, &control);
+        let setup = setup(&apart.redis, &control);
         (setup, apart)
     }
 

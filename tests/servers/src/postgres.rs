@@ -1,10 +1,10 @@
 //! A private Postgres server: a cluster of its own in a temporary folder, on loopback and a Unix socket.
 //! It keeps nothing safe (no fsync), which makes it quick.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,6 +25,8 @@ pub struct Postgres {
     port: u16,
     account: Option<Account>,
     databases: AtomicU32,
+    /// Whether it speaks TLS to everybody who comes over TCP.
+    secured: bool,
 }
 
 /// Postgres refuses to run as root: the account that it runs as then.
@@ -37,6 +39,15 @@ struct Account {
 impl Postgres {
     /// Makes a cluster and starts it, in a second or two.
     pub fn new() -> io::Result<Self> {
+        Self::make(None)
+    }
+
+    /// The same, of a server that takes nobody over TCP without TLS, with this certificate and its key (PEM).
+    pub fn secured(certificate: &str, key: &str) -> io::Result<Self> {
+        Self::make(Some((certificate, key)))
+    }
+
+    fn make(pair: Option<(&str, &str)>) -> io::Result<Self> {
         let bin = find_binaries()?;
         let folder = tempfile::Builder::new().prefix("aivonx-pg-").tempdir()?;
         let account = if folder.path().metadata()?.uid() == 0 {
@@ -52,6 +63,7 @@ impl Postgres {
             port: 0,
             account,
             databases: AtomicU32::new(0),
+            secured: pair.is_some(),
         };
         let initdb = [
             "--no-sync",
@@ -65,8 +77,25 @@ impl Postgres {
         ];
         let mut command = server.command("initdb");
         finish(command.args(initdb).arg("-D").arg(server.data()))?;
+        if let Some((certificate, key)) = pair {
+            server.secure(certificate, key)?;
+        }
         server.start_on_a_free_port()?;
         Ok(server)
+    }
+
+    fn secure(&self, certificate: &str, key: &str) -> io::Result<()> {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.data().join(name);
+            fs::write(&file, text)?;
+            // Postgres insists: its own, and nobody else's
+            fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+            if let Some(Account { uid, gid }) = self.account {
+                chown(&file, Some(uid), Some(gid))?;
+            }
+        }
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        fs::write(self.data().join("pg_hba.conf"), rules)
     }
 
     fn start_on_a_free_port(&mut self) -> io::Result<()> {
@@ -85,9 +114,10 @@ impl Postgres {
         let options = format!(
             "-c port={} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{}' \
              -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-             -c max_connections=300 -c shared_buffers=32MB",
+             -c max_connections=300 -c shared_buffers=32MB -c ssl={}",
             self.port,
-            self.folder.path().display()
+            self.folder.path().display(),
+            if self.secured { "on" } else { "off" }
         );
         let mut command = self.command("pg_ctl");
         command.args(["start", "-s", "-w", "-t", "60", "-o", &options]);

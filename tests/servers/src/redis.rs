@@ -19,6 +19,8 @@ const TRIES: usize = 5;
 pub struct Redis {
     folder: TempDir,
     port: u16,
+    /// Whether it speaks TLS and nothing else.
+    secured: bool,
     /// The process, where it runs. Guards starting and stopping.
     child: Mutex<Option<Child>>,
 }
@@ -27,12 +29,27 @@ impl Redis {
     /// Starts a server; panics where `redis-server` is not installed.
     #[expect(clippy::new_without_default, reason = "it starts a process")]
     pub fn new() -> Self {
+        Self::make(None)
+    }
+
+    /// Starts a server that speaks TLS alone, with this certificate and its key (PEM).
+    pub fn secured(certificate: &str, key: &str) -> Self {
+        Self::make(Some((certificate, key)))
+    }
+
+    fn make(pair: Option<(&str, &str)>) -> Self {
         for _ in 0..TRIES {
             let server = Self {
                 folder: tempfile::tempdir().expect("a temporary folder"),
                 port: free_port(),
+                secured: pair.is_some(),
                 child: Mutex::default(),
             };
+            if let Some((certificate, key)) = pair {
+                let write = |name, text| std::fs::write(server.folder.path().join(name), text);
+                write("server.crt", certificate).expect("a temporary file");
+                write("server.key", key).expect("a temporary file");
+            }
             if server.try_start() {
                 return server;
             }
@@ -40,9 +57,10 @@ impl Redis {
         panic!("redis-server does not come up");
     }
 
-    /// Where it is, as `redis://127.0.0.1:6379`.
+    /// Where it is, as `redis://127.0.0.1:6379`; `rediss://` where it speaks TLS.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.secured { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Its port.
@@ -81,9 +99,28 @@ impl Redis {
 
     /// Whether a server answers on the port that is this one.
     fn try_start(&self) -> bool {
-        let mut child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--protected-mode", "yes"])
-            .args(["--port", &self.port.to_string()])
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.current_dir(self.folder.path());
+        command.args(["--bind", "127.0.0.1", "--protected-mode", "yes"]);
+        if self.secured {
+            command.args(["--port", "0", "--tls-port", &port]);
+            command.args([
+                "--tls-cert-file",
+                "server.crt",
+                "--tls-key-file",
+                "server.key",
+            ]);
+            command.args([
+                "--tls-ca-cert-file",
+                "server.crt",
+                "--tls-auth-clients",
+                "no",
+            ]);
+        } else {
+            command.args(["--port", &port]);
+        }
+        let mut child = command
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.folder.path())
@@ -111,6 +148,9 @@ impl Redis {
     fn answers(&self) -> bool {
         let ask = || {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+            if self.secured {
+                return Ok(true); // it listens once it is ready
+            }
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             stream.write_all(b"PING\r\n")?;
             let mut answer = [0; 7];

@@ -189,10 +189,11 @@ impl Spool {
         self.closed.len() + usize::from(self.grows_as.is_some())
     }
 
-    /// Whether all that waits is on disk.
-    pub(super) fn is_saved(&self) -> bool {
-        let mut all = self.closed.iter().chain(&self.grows_as);
-        all.all(|kept| kept.is_saved)
+    /// Requests in what waits and is not on disk.
+    pub(super) fn unsaved(&self) -> u64 {
+        let all = self.closed.iter().chain(&self.grows_as);
+        let unsaved = all.filter(|kept| !kept.is_saved);
+        unsaved.map(|kept| requests(&kept.batch)).sum()
     }
 
     /// Requests that were given up since it was asked last.

@@ -15,12 +15,12 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// An authority that lives as long as its test.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -33,24 +33,32 @@ impl Authority {
     }
 
     /// Its certificate, PEM.
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// Its certificate as a file.
-    pub(super) fn write_to(&self, folder: &Path, name: &str) -> PathBuf {
+    pub(crate) fn write_to(&self, folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, self.pem()).unwrap();
         path
     }
 
+    /// A certificate for a server of this name, and its key: PEM.
+    pub(crate) fn pair(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// What a server of this name needs.
-    pub(super) fn server(&self, name: &str) -> ServerConfig {
+    pub(crate) fn server(&self, name: &str) -> ServerConfig {
         self.server_with(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
     /// What a server with a certificate like this needs.
-    pub(super) fn server_with(&self, params: &CertificateParams) -> ServerConfig {
+    pub(crate) fn server_with(&self, params: &CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         server_config(&certificate, &key)
@@ -58,7 +66,7 @@ impl Authority {
 }
 
 /// What a server needs that shows this certificate.
-pub(super) fn server_config(certificate: &Certificate, key: &KeyPair) -> ServerConfig {
+pub(crate) fn server_config(certificate: &Certificate, key: &KeyPair) -> ServerConfig {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -69,19 +77,19 @@ pub(super) fn server_config(certificate: &Certificate, key: &KeyPair) -> ServerC
 }
 
 /// A listener that speaks TLS and hands on what comes.
-pub(super) struct Front {
-    pub(super) addr: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Front {
     /// In front of `target`, on a free port of 127.0.0.1.
-    pub(super) async fn start(server: ServerConfig, target: SocketAddr) -> Self {
+    pub(crate) async fn start(server: ServerConfig, target: SocketAddr) -> Self {
         Self::start_on(server, target, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
     /// The same on an address.
-    pub(super) async fn start_on(
+    pub(crate) async fn start_on(
         server: ServerConfig,
         target: SocketAddr,
         addr: SocketAddr,
@@ -106,7 +114,7 @@ impl Front {
     }
 
     /// Where it listens, as a URL.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.addr)
     }
 }
