@@ -195,6 +195,30 @@ fn options(config: &ControlConfig) -> anyhow::Result<Options> {
              (openssl rand -base64 32) or control_plane.secret_key_file"
         );
     };
+    Ok(Options {
+        database,
+        bus: Arc::new(bus(config, redis)?),
+        seal,
+        front_door_token: config.front_door_token.clone(),
+        front_door_is_exposed: config.front_door_token.is_some(),
+        first_node: None,
+        has_ops: true,
+    })
+}
+
+/// What is wrong with the servers that a configuration names.
+pub(crate) fn problems_with(config: &ControlConfig) -> Vec<String> {
+    let database = config
+        .database
+        .as_ref()
+        .map(|url| database_at(url.reveal()));
+    let redis = config.redis.as_ref().map(|url| bus(config, url));
+    let problems = [database.and_then(Result::err), redis.and_then(Result::err)];
+    let problems = problems.into_iter().flatten();
+    problems.map(|problem| problem.to_string()).collect()
+}
+
+fn bus(config: &ControlConfig, redis: &Secret) -> anyhow::Result<RedisBus> {
     let authorities = config.redis_ca_file.as_deref().map(authorities_of);
     let options = RedisOptions {
         prefix: config.redis_prefix.clone(),
@@ -203,17 +227,8 @@ fn options(config: &ControlConfig) -> anyhow::Result<Options> {
             .map_err(|error| anyhow::anyhow!("control_plane.redis_ca_file: {error}"))?,
         ..RedisOptions::default()
     };
-    let bus = RedisBus::new(redis.reveal(), options)
-        .map_err(|error| anyhow::anyhow!("control_plane.redis or REDIS_URL {error}"))?;
-    Ok(Options {
-        database,
-        bus: Arc::new(bus),
-        seal,
-        front_door_token: config.front_door_token.clone(),
-        front_door_is_exposed: config.front_door_token.is_some(),
-        first_node: None,
-        has_ops: true,
-    })
+    RedisBus::new(redis.reveal(), options)
+        .map_err(|error| anyhow::anyhow!("control_plane.redis or REDIS_URL {error}"))
 }
 
 fn database(config: &ControlConfig, named: Option<&str>) -> anyhow::Result<DatabaseUrl> {

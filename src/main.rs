@@ -1,5 +1,6 @@
 //! The `aivonx` binary: reads the command line and starts the role it names.
 
+mod check_config;
 mod cli;
 mod client;
 mod control_plane;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Proxy(args)) => proxy::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-        Some(Command::CheckConfig(args)) => proxy::check_config(&args),
+        Some(Command::CheckConfig(args)) => check_config::run(&args),
         Some(Command::Healthcheck(args)) => proxy::healthcheck(&args),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::ControlPlane(args)) => control_plane::run(&args),

@@ -1,4 +1,4 @@
-//! `aivonx proxy`, `check-config` and `healthcheck`.
+//! `aivonx proxy` and `healthcheck`, and what other roles share with them.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aivonx_proxy::{Bound, FleetSource, StartError, check, read_fleet};
+use aivonx_proxy::{Bound, FleetSource, StartError, read_fleet};
 use aivonx_shared::bus::redis::{RedisBus, RedisOptions};
 use aivonx_shared::config::{Problems, ProxyConfig, overrides_from};
 use aivonx_shared::fleet_doc::{FleetDoc, Secret};
@@ -72,47 +72,6 @@ pub(crate) fn serve(bound: Bound) -> ExitCode {
     }
 }
 
-/// Says everything that is wrong with the files, or that they are fine.
-pub(crate) fn check_config(args: &CheckArgs) -> ExitCode {
-    let mut problems: Vec<String> = Vec::new();
-    let config = load_config(args)
-        .map_err(|problem| problems.push(problem))
-        .ok();
-    if let Err(problem) = crate::control_plane::read_control_config(args.config.as_deref()) {
-        problems.push(problem);
-    }
-    let named = args
-        .fleet
-        .clone()
-        .or_else(|| config.as_ref().and_then(|(_, fleet)| fleet.clone()));
-    let is_published = named.is_none()
-        && config
-            .as_ref()
-            .is_some_and(|(config, _)| redis(config).is_some());
-    if is_published && problems.is_empty() {
-        if let Err(problem) = config.map_or(Ok(()), |(config, _)| source(&config, None).map(|_| ()))
-        {
-            return complain(&problem);
-        }
-        println!("ok: the fleet is published over Redis");
-        return ExitCode::SUCCESS;
-    }
-    let doc = load_fleet(named)
-        .map_err(|problem| problems.push(problem))
-        .ok();
-    if let (Some((config, _)), Some((_, doc))) = (&config, &doc)
-        && let Err(error) = check(config, doc)
-    {
-        problems.push(error.to_string());
-    }
-    if problems.is_empty() {
-        let nodes = doc.map_or(0, |(_, doc)| doc.nodes.len());
-        println!("ok: {nodes} nodes");
-        return ExitCode::SUCCESS;
-    }
-    complain(&problems.join("\n"))
-}
-
 /// 0 where the plane is ready; else it says why not.
 pub(crate) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     let ops = args.ops.unwrap_or(if args.control_plane {
@@ -140,7 +99,7 @@ pub(crate) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
 }
 
 /// The configuration, and the fleet file it or the command line names.
-fn load_config(args: &CheckArgs) -> Result<(ProxyConfig, Option<PathBuf>), String> {
+pub(crate) fn load_config(args: &CheckArgs) -> Result<(ProxyConfig, Option<PathBuf>), String> {
     let text = config_text(args.config.as_deref())?;
     let overrides = overrides_from("PROXY", std::env::vars());
     let config = ProxyConfig::from_yaml(&text, &overrides)
@@ -150,7 +109,7 @@ fn load_config(args: &CheckArgs) -> Result<(ProxyConfig, Option<PathBuf>), Strin
 }
 
 /// Where the fleet comes from: the file that is named, or else Redis.
-fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, String> {
+pub(crate) fn source(config: &ProxyConfig, file: Option<PathBuf>) -> Result<FleetSource, String> {
     let Some(url) = redis(config).filter(|_| file.is_none()) else {
         let (path, doc) = load_fleet(file)?;
         return Ok(FleetSource::File { path, doc });
@@ -184,7 +143,7 @@ pub(crate) fn authorities_of(file: &Path) -> Result<String, String> {
 }
 
 /// The address of Redis: the configured one, or that of the usual variable.
-fn redis(config: &ProxyConfig) -> Option<Secret> {
+pub(crate) fn redis(config: &ProxyConfig) -> Option<Secret> {
     let usual = || std::env::var("REDIS_URL").ok().map(Secret::new);
     let usual = || usual().filter(|url| !url.reveal().is_empty());
     config.bus.redis.clone().or_else(usual)
@@ -215,7 +174,7 @@ pub(crate) fn problems_of(file: Option<&Path>, problems: &Problems) -> String {
     format!("{}:\n{problems}", from.display())
 }
 
-fn load_fleet(path: Option<PathBuf>) -> Result<(PathBuf, FleetDoc), String> {
+pub(crate) fn load_fleet(path: Option<PathBuf>) -> Result<(PathBuf, FleetDoc), String> {
     let path = path.ok_or("which fleet? name its file with --fleet or proxy.fleet, or the Redis of a control plane with proxy.bus.redis or REDIS_URL")?;
     let doc = read_fleet(&path).map_err(|error| error.to_string())?;
     Ok((path, doc))

@@ -327,6 +327,23 @@ fn a_bad_configuration_exits_78_with_every_problem_key_and_line() {
             assert!(output.contains(problem), "{role}: {problem} in {output}");
         }
     }
+    let servers = file(
+        "servers.yaml",
+        "control_plane:\n  database: postgres://u:hush@h/d?sslmode=maybe\n  redis: http://u:hush@h\n",
+    );
+    let (code, output) = run(&["check-config", "--config", &servers]);
+    assert_eq!(code, Some(78), "{output}");
+    for problem in ["the database's address has", "control_plane.redis"] {
+        assert!(output.contains(problem), "{problem} in {output}");
+    }
+    assert!(!output.contains("hush"), "{output}");
+    let alone = file(
+        "alone.yaml",
+        "control_plane: {listen: \"127.0.0.1:9001\"}\n",
+    );
+    let (code, output) = run(&["check-config", "--config", &alone]);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("`aivonx proxy` does"), "{output}");
     let (code, output) = run(&["control-plane"]);
     assert!(
         code == Some(78) && output.contains("which database?"),
