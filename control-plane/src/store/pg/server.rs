@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::DatabaseUrlError;
@@ -87,6 +87,13 @@ impl Server {
             // a mode that only the client found would count for nothing
             return Err(DatabaseUrlError::Malformed);
         }
+        let is_socket = |host: &Host| matches!(host, Host::Unix(_));
+        let hosts = config.get_hosts();
+        let mode = if !hosts.is_empty() && hosts.iter().all(is_socket) {
+            Mode::Disable // a socket of this machine has no TLS
+        } else {
+            mode
+        };
         config.ssl_mode(mode.for_client());
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(TCP);
@@ -308,6 +315,10 @@ mod tests {
     fn a_mode_means_what_it_means_to_libpq() {
         assert_eq!(mode("postgres://u:p@h/d"), Mode::Prefer);
         assert_eq!(mode("postgres://h/d?sslmode=disable"), Mode::Disable);
+        let socket = "postgres:///d?host=/run/postgresql&sslmode=verify-full";
+        assert_eq!(mode(socket), Mode::Disable);
+        let address = "postgres:///d?hostaddr=10.0.0.1&sslmode=require";
+        assert_eq!(mode(address), Mode::Require);
         let required = "postgres://h/d?application_name=a&sslmode=require&connect_timeout=7";
         assert_eq!(mode(required), Mode::Require);
         let config = Server::at(required).unwrap().config;
