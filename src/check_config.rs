@@ -44,7 +44,10 @@ fn fleet(args: &CheckArgs) -> Result<String, Vec<String>> {
     match doc {
         Some((_, doc)) => {
             check(&config, &doc).map_err(|error| vec![error.to_string()])?;
-            Ok(format!("{} nodes", doc.nodes.len()))
+            Ok(match doc.nodes.len() {
+                1 => "1 node".to_owned(),
+                count => format!("{count} nodes"),
+            })
         }
         None if redis(&config).is_some() => {
             source(&config, None).map_err(|problem| vec![problem])?;

@@ -6,8 +6,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Pingora tells of every client that hung up; what matters of it is in the access line.
-/// What it says of connections that are no HTTP/2 strangers could repeat without end.
-const DEFAULT: &str = "info,pingora=error,pingora_core=error,pingora_core::apps=off,pingora_proxy=error,pingora_load_balancing=error";
+/// What it says of connections that are no HTTP/2 strangers could repeat without end. actix counts its workers at
+/// every start.
+const DEFAULT: &str = "info,actix_server=warn,pingora=error,pingora_core=error,pingora_core::apps=off,pingora_proxy=error,pingora_load_balancing=error";
 
 /// Starts logging; `AIVONX_LOG` sets levels, as `debug` or `aivonx_proxy=debug,info`.
 pub(crate) fn start() {

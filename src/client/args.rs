@@ -354,7 +354,7 @@ pub(crate) enum FleetCommand {
         /// Secrets themselves, encrypted under the installation's secret key.
         #[arg(long)]
         sealed: bool,
-        /// Where to; without it to standard output.
+        /// Where to, as YAML, or as JSON where its name ends so; without it to standard output.
         file: Option<PathBuf>,
     },
     /// Has the database's fleet win over a newer one that data planes hold, as after a restored backup.

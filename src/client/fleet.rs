@@ -39,7 +39,11 @@ pub(super) fn config(args: &ConfigArgs) -> Done {
 pub(super) fn run(args: &FleetArgs) -> Done {
     let api = connect(&args.shared.server)?;
     match &args.command {
-        FleetCommand::Export { sealed, file } => export(&api, *sealed, file.as_deref()),
+        FleetCommand::Export { sealed, file } => {
+            let file = file.as_deref().filter(|file| *file != Path::new("-"));
+            let text = exported(&api, *sealed, args.shared.json || is_json(file))?;
+            file.map_or_else(|| output::print(&text), |file| write(file, &text))
+        }
         FleetCommand::NewEpoch { yes } => new_epoch(&api, *yes, args.shared.json),
         FleetCommand::Import { file, dry_run, yes } => {
             let document = read_file(file)?;
@@ -102,18 +106,27 @@ fn show(plan: &Value, json: bool) -> Done {
     output::print(&difference::lines(&plan["difference"]))
 }
 
-fn export(api: &Api, sealed: bool, file: Option<&Path>) -> Done {
+/// The fleet document, laid out for people.
+fn exported(api: &Api, sealed: bool, json: bool) -> Result<String, Failure> {
     let secrets = if sealed { "sealed" } else { "references" };
-    let document = api.document(&format!("{FLEET}?secrets={secrets}"))?;
-    // laid out, for it is read by people, too; JSON is YAML
+    let format = if json { "json" } else { "yaml" };
+    let document = api.document(&format!("{FLEET}?secrets={secrets}&format={format}"))?;
+    if !json {
+        return Ok(document);
+    }
     let laid_out = serde_json::from_str::<Value>(&document)
         .map_err(|_| Failure::Protocol("the answer is no fleet document".to_owned()))?;
-    let text = format!("{laid_out:#}\n");
-    let Some(file) = file.filter(|file| *file != Path::new("-")) else {
-        return output::print(&text);
-    };
+    Ok(format!("{laid_out:#}\n"))
+}
+
+fn is_json(file: Option<&Path>) -> bool {
+    let extension = file.and_then(Path::extension);
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
+
+/// Writes a file for its owner alone: what it holds, sealed or not, is nobody else's business.
+fn write(file: &Path, text: &str) -> Done {
     let mut options = std::fs::OpenOptions::new();
-    // sealed or not, it is nobody else's business
     let opened = options
         .write(true)
         .create(true)

@@ -304,7 +304,7 @@ fn a_bad_configuration_exits_78_with_every_problem_key_and_line() {
     let good = file("good.yaml", "nodes: [{name: a, url: \"http://h:1\"}]\n");
     assert_eq!(
         run(&["check-config", "--fleet", &good]),
-        (Some(0), "ok: 1 nodes\n".into())
+        (Some(0), "ok: 1 node\n".into())
     );
     let (code, output) = run(&["proxy", "--fleet", &good, "--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(78));

@@ -339,7 +339,8 @@ async fn settings_and_the_document(kind: Kind) {
         .await;
     let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(written["strategy"], "lowest_latency");
-    assert_eq!(root.does(&["fleet", "export"]).await.json(), written);
+    let shown = root.does(&["fleet", "export", "--json"]).await;
+    assert_eq!(shown.json(), written);
 }
 
 #[tokio::test]

@@ -180,7 +180,7 @@ fn check_config_fetches_secrets_and_never_prints_them() {
     std::fs::write(folder.path().join("token"), TOKEN).unwrap();
     std::fs::write(folder.path().join("two"), format!("{TOKEN}\n{TOKEN}")).unwrap();
     let good = "nodes: [{name: a, url: \"http://h\", bearer_token_file: token, headers: {x-a: {file: token}, x-path: {env: PATH}}}]";
-    assert_eq!(check(good), (Some(0), "ok: 1 nodes\n".into()));
+    assert_eq!(check(good), (Some(0), "ok: 1 node\n".into()));
     let bad = "nodes:\n  - name: a\n    url: http://h\n    bearer_token_file: two\n    headers:\n      x-a: {file: gone}\n      x-b: {env: AIVONX_NOT_SET}\n      connection: close\n";
     let (code, text) = check(bad);
     assert_eq!(code, Some(78));

@@ -176,7 +176,7 @@ fn check_config_reads_certificates_and_says_what_is_wrong_with_them() {
     };
     Authority::new().write_to(folder.path(), "ca.pem");
     let good = "nodes: [{name: a, url: \"https://h\", tls: {ca_file: ca.pem}}]";
-    assert_eq!(check(good), (Some(0), "ok: 1 nodes\n".into()));
+    assert_eq!(check(good), (Some(0), "ok: 1 node\n".into()));
 
     std::fs::write(folder.path().join("key.pem"), "nonsense").unwrap();
     let bad = "nodes:\n  - name: a\n    url: http://h\n    insecure_tls: true\n  - name: b\n    url: https://h\n    tls:\n      ca_file: key.pem\n  - name: c\n    url: https://h\n    tls: {ca_file: gone.pem}\n";

@@ -41,7 +41,7 @@ impl Person {
 
     /// The fleet document as it is now.
     async fn export(&self) -> String {
-        self.does(&["fleet", "export"]).await.out
+        self.does(&["fleet", "export", "--json"]).await.out
     }
 }
 
@@ -86,6 +86,18 @@ async fn an_export_is_imported_again_without_a_change(kind: Kind) {
     );
     is_no_difference(&root.import(&sealed, &["--yes"]).await);
     assert_eq!(root.export().await, document);
+
+    // as people keep it
+    let yaml = root.file_of("fleet.yaml", "");
+    root.does(&["fleet", "export", &yaml]).await;
+    let document = std::fs::read_to_string(&yaml).unwrap();
+    let reference = "  bearer_token:\n    stored: gpu-1/bearer_token\n";
+    assert!(
+        document.contains("nodes:\n- name: gpu-1\n") && document.contains(reference),
+        "{document}"
+    );
+    assert_eq!(root.does(&["fleet", "export"]).await.out, document);
+    is_no_difference(&root.import(&yaml, &["--yes"]).await);
 
     until("the node is told its token", || async {
         let body = crate::support::chat("tiny", 1, false);
