@@ -4,12 +4,18 @@
 mod complete;
 mod page;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::header;
+use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpRequest, HttpResponse, web};
 use aivonx_shared::fleet_doc::as_yaml;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
+
+/// A page that loads what it needs from here and from nowhere else.
+const OWN_ALONE: &str =
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
 
 /// The document in the forms it is asked for.
 pub(crate) struct Schema {
@@ -77,7 +83,15 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/schema", web::get().to(schema))
         .route("/redoc", web::get().to(redoc))
         .route("/swagger", web::get().to(to_swagger))
-        .service(SwaggerUi::new("/swagger/{_:.*}").config(Config::from("/api/schema?format=json")));
+        .service(swagger());
+}
+
+/// Swagger UI, which would load its badge from elsewhere if it were let.
+fn swagger() -> impl HttpServiceFactory {
+    let config = Config::from("/api/schema?format=json").validator_url("none");
+    web::scope("/swagger")
+        .wrap(DefaultHeaders::new().add((header::CONTENT_SECURITY_POLICY, OWN_ALONE)))
+        .service(SwaggerUi::new("/{_:.*}").config(config))
 }
 
 /// YAML, as the predecessor; JSON for who asks for it.

@@ -25,7 +25,7 @@ pub(super) fn render(api: &Value) -> String {
          <h1>{title} <small>{}</small></h1><p>{}</p>\
          <p><a href=\"/api/schema\">OpenAPI document</a> · <a href=\"/swagger/\">try it out</a></p>",
         text(&api["info"]["version"]),
-        text(&api["info"]["description"]),
+        prose(&api["info"]["description"]),
     );
     let groups = by_tag(api);
     page.push_str("<nav>");
@@ -77,8 +77,8 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
         "<details><summary><span class=\"m\">{}</span><code>{}</code> {}</summary><p>{}</p>",
         escaped(&method.to_uppercase()),
         escaped(path),
-        text(&operation["summary"]),
-        text(&operation["description"]),
+        prose(&operation["summary"]),
+        prose(&operation["description"]),
     );
     let parameters = operation["parameters"].as_array().into_iter().flatten();
     let rows = parameters.map(|parameter| {
@@ -87,7 +87,7 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
             text(&parameter["name"]),
             text(&parameter["in"]),
             type_of(&parameter["schema"]),
-            text(&parameter["description"]),
+            prose(&parameter["description"]),
         )
     });
     let rows: String = rows.collect();
@@ -113,14 +113,14 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
             escaped(status),
             bodies.collect::<Vec<_>>().join(", "),
-            text(&answer["description"]),
+            prose(&answer["description"]),
         );
     }
     page.push_str("</table></details>");
 }
 
 fn render_fields(page: &mut String, schema: &Value) {
-    let _ = write!(page, "<p>{}</p>", text(&schema["description"]));
+    let _ = write!(page, "<p>{}</p>", prose(&schema["description"]));
     if let Some(values) = schema["enum"].as_array() {
         let values = values
             .iter()
@@ -143,7 +143,7 @@ fn render_fields(page: &mut String, schema: &Value) {
             escaped(name),
             if required(name) { " *" } else { "" },
             type_of(field),
-            text(&field["description"]),
+            prose(&field["description"]),
         );
     }
     page.push_str("</table>");
@@ -181,6 +181,17 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// A text in which `this` is code.
+fn prose(value: &Value) -> String {
+    let text = text(value);
+    let parts = text.split('`').enumerate();
+    let marked = parts.map(|(number, part)| match number % 2 {
+        0 => part.to_owned(),
+        _ => format!("<code>{part}</code>"),
+    });
+    marked.collect()
+}
+
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -204,7 +215,7 @@ mod tests {
     fn every_operation_stands_on_the_page_and_texts_are_escaped() {
         let api = json!({
             "info": {"title": "t", "version": "1"},
-            "paths": {"/a": {"get": {"tags": ["x"], "summary": "<b>bold</b>", "responses": {
+            "paths": {"/a": {"get": {"tags": ["x"], "summary": "<b>bold</b> `a<b`", "responses": {
                 "200": {"description": "ok", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/A"}}}}}}}},
             "components": {"schemas": {"A": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}}},
         });
@@ -214,7 +225,9 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("&lt;b&gt;") && !page.contains("<b>bold"),
+            page.contains("&lt;b&gt;")
+                && !page.contains("<b>bold")
+                && page.contains("<code>a&lt;b</code>"),
             "{page}"
         );
     }
