@@ -50,7 +50,7 @@ pub use job::{Job, JobFilter, JobState, JobUpdate, NewJob, NodeProgress, Outlook
 pub use node::{Node, NodeFilter, NodeSort};
 pub use page::{Page, Rows};
 pub use personal_token::{NewPersonalToken, PersonalToken};
-pub(crate) use pg::Server;
+pub use pg::PgServer;
 pub use refresh_token::{NewRefreshToken, RefreshToken, Rotation};
 pub use session::{NewSession, Session};
 pub use settings::SettingsRow;
@@ -142,7 +142,7 @@ impl Db {
             Self::migrate(url).await?;
         }
         let pools = match url {
-            DatabaseUrl::Postgres(url) => Pools::Pg(pg::Pools::open(url).await?),
+            DatabaseUrl::Postgres(server) => Pools::Pg(pg::Pools::open(server).await?),
             DatabaseUrl::Sqlite(file) => Pools::Sqlite(sqlite::Pools::open(file).await?),
             DatabaseUrl::Memory => Pools::Sqlite(sqlite::Pools::memory().await?),
         };
@@ -160,7 +160,7 @@ impl Db {
     /// names of the migrations that ran. A database of a later version is `Newer`.
     pub async fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, StoreError> {
         match url {
-            DatabaseUrl::Postgres(url) => migrate::postgres(url.clone()).await,
+            DatabaseUrl::Postgres(server) => migrate::postgres(server).await,
             DatabaseUrl::Sqlite(file) => migrate::sqlite(file.clone()).await,
             DatabaseUrl::Memory => Ok(Vec::new()),
         }

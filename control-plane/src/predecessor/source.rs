@@ -10,7 +10,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use crate::store::{DatabaseUrl, DatabaseUrlError, Server};
+use crate::store::{DatabaseUrl, DatabaseUrlError, PgServer};
 
 /// The columns that are read, by table: what makes a database the predecessor's.
 const COLUMNS: [(&str, &[&str]); 3] = [
@@ -171,9 +171,9 @@ pub(super) async fn read(address: &str) -> Result<Found, SourceError> {
     Ok(found)
 }
 
-fn server_at(address: &str) -> Result<Server, SourceError> {
+fn server_at(address: &str) -> Result<PgServer, SourceError> {
     match address.parse::<DatabaseUrl>() {
-        Ok(DatabaseUrl::Postgres(url)) => Ok(Server::at(&url)?),
+        Ok(DatabaseUrl::Postgres(server)) => Ok(server),
         Ok(DatabaseUrl::Sqlite(_) | DatabaseUrl::Memory)
         | Err(DatabaseUrlError::Scheme | DatabaseUrlError::NoFile) => Err(SourceError::NotPostgres),
         Err(error) => Err(error.into()),

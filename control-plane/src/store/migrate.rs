@@ -13,7 +13,7 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, pg, sqlite};
+use super::{PgServer, StoreError, pg, sqlite};
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
@@ -24,8 +24,8 @@ const LOCK: i64 = 0x61_69_76_6f_6e_78;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Migrates a Postgres database.
-pub(super) async fn postgres(url: String) -> Result<Vec<String>, StoreError> {
-    let conn = pg::server(&url)?.connect(pg::CONNECT).await?;
+pub(super) async fn postgres(server: &PgServer) -> Result<Vec<String>, StoreError> {
+    let conn = server.connect(pg::CONNECT).await?;
     blocking(move || {
         let mut conn = AsyncConnectionWrapper::<AsyncPgConnection>::from(conn);
         // of the session: it ends with the connection, however this ends

@@ -16,8 +16,8 @@ use diesel_async::{
     TransactionManager,
 };
 
-use super::{Connections, DatabaseUrlError, StoreError};
-pub(crate) use server::Server;
+use super::{Connections, StoreError};
+pub use server::PgServer;
 
 #[path = "queries/all.rs"]
 pub(super) mod queries;
@@ -54,15 +54,15 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
-        let server = server(url)?;
+    pub(super) async fn open(server: &PgServer) -> Result<Self, StoreError> {
         if server.is_unchecked() {
             tracing::warn!(
                 "the database's certificate is not checked (sslmode=require); sslmode=verify-full does, \
                  sslrootcert=FILE names its authority"
             );
         }
-        let manager = AsyncDieselConnectionManager::new_with_config(url, bounds(server));
+        let manager =
+            AsyncDieselConnectionManager::new_with_config(server.url(), bounds(server.clone()));
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .connection_timeout(WAIT)
@@ -108,7 +108,7 @@ impl Pools {
 
 /// What the pool does with a server that is cut off without a word: neither a new connection nor one that was idle
 /// is waited for any longer, so that its place is free for one that works.
-fn bounds(server: Server) -> ManagerConfig<Conn> {
+fn bounds(server: PgServer) -> ManagerConfig<Conn> {
     let mut config = ManagerConfig::default();
     config.custom_setup = Box::new(move |_| {
         let server = server.clone();
@@ -151,11 +151,6 @@ pub(super) async fn finish<R>(
             Err(error)
         }
     }
-}
-
-/// The server at a URL that was read before.
-pub(super) fn server(url: &str) -> Result<Server, StoreError> {
-    Server::at(url).map_err(|error: DatabaseUrlError| StoreError::Refused(error.to_string()))
 }
 
 /// After nodes were added with ids of their own: the next one gets an id that none had.

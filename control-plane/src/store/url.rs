@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::pg::Server;
+use super::pg::PgServer;
 
 /// A database's address. Printed, its password is `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
-    /// A Postgres server, with its whole URL.
-    Postgres(String),
+    /// A Postgres server.
+    Postgres(PgServer),
     /// A SQLite file.
     Sqlite(PathBuf),
     /// A SQLite database that lives as long as its `Db`: for tests.
@@ -57,8 +57,7 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Server::at(text)?;
-            return Ok(Self::Postgres(text.to_owned()));
+            return PgServer::at(text).map(Self::Postgres);
         }
         let file = text
             .strip_prefix("sqlite:")
@@ -76,7 +75,8 @@ impl fmt::Display for DatabaseUrl {
         match self {
             Self::Memory => f.write_str("sqlite::memory:"),
             Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
-            Self::Postgres(url) => {
+            Self::Postgres(server) => {
+                let url = server.url();
                 let rest = url.split_once("://").map_or("", |(_, rest)| rest);
                 let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
                 let path = path.split('?').next().unwrap_or_default();

@@ -25,8 +25,8 @@ async fn migrating_again_does_nothing(world: World) {
 
 async fn a_database_of_a_later_version_is_refused(world: World) {
     match &world.url {
-        DatabaseUrl::Postgres(url) => {
-            let name = url.rsplit('/').next().unwrap().to_owned();
+        DatabaseUrl::Postgres(at) => {
+            let name = at.url().rsplit('/').next().unwrap().to_owned();
             server().sql(&name, LATER).unwrap();
         }
         DatabaseUrl::Sqlite(file) => {

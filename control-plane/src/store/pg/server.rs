@@ -12,7 +12,9 @@ use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -30,8 +32,9 @@ const UNHEARD: Duration = Duration::from_secs(10);
 
 /// A Postgres server, and how connections to it are made.
 #[derive(Clone)]
-pub(crate) struct Server {
-    config: Config,
+pub struct PgServer {
+    url: String,
+    config: Arc<Config>,
     tls: MakeRustlsConnect,
     mode: Mode,
 }
@@ -72,8 +75,8 @@ impl Mode {
     }
 }
 
-impl Server {
-    /// The server at a URL. Reads the file of its authorities, if it names one.
+impl PgServer {
+    /// The server at a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. Reads the file of its authorities, if it names one.
     pub(crate) fn at(url: &str) -> Result<Self, DatabaseUrlError> {
         let Url { rest, mode, file } = Url::of(url)?;
         let mode = match mode.as_deref().map_or(Ok(Mode::Prefer), Mode::of)? {
@@ -102,7 +105,17 @@ impl Server {
             config.tcp_user_timeout(UNHEARD);
         }
         let tls = MakeRustlsConnect::new(tls(mode, file.as_deref())?);
-        Ok(Self { config, tls, mode })
+        Ok(Self {
+            url: url.to_owned(),
+            config: Arc::new(config),
+            tls,
+            mode,
+        })
+    }
+
+    /// Its URL as it was given, with the password.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Whether the server must have TLS and may have anybody's.
@@ -125,9 +138,17 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl PartialEq for PgServer {
+    fn eq(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
+}
+
+impl Eq for PgServer {}
+
+impl fmt::Debug for PgServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("PgServer")
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
@@ -194,8 +215,9 @@ fn decoded(value: &str) -> Result<String, DatabaseUrlError> {
 // --- TLS ---------------------------------------------------------------------------------------------------------
 
 fn tls(mode: Mode, file: Option<&str>) -> Result<ClientConfig, DatabaseUrlError> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let provider = ring::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .expect("ring knows TLS 1.2 and 1.3");
     let checked_by = match mode {
@@ -208,7 +230,7 @@ fn tls(mode: Mode, file: Option<&str>) -> Result<ClientConfig, DatabaseUrlError>
     };
     let verifier = AnyHost {
         authorities: checked_by,
-        provider,
+        algorithms,
     };
     Ok(config
         .dangerous()
@@ -251,7 +273,7 @@ fn authorities(file: Option<&str>) -> Result<RootCertStore, DatabaseUrlError> {
 #[derive(Debug)]
 struct AnyHost {
     authorities: Option<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for AnyHost {
@@ -265,13 +287,12 @@ impl ServerCertVerifier for AnyHost {
     ) -> Result<ServerCertVerified, rustls::Error> {
         if let Some(authorities) = &self.authorities {
             let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
             verify_server_cert_signed_by_trust_anchor(
                 &certificate,
                 authorities,
                 intermediates,
                 now,
-                algorithms,
+                self.algorithms.all,
             )?;
         }
         Ok(ServerCertVerified::assertion())
@@ -283,8 +304,7 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -293,13 +313,11 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -308,7 +326,7 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> Mode {
-        Server::at(url).unwrap().mode
+        PgServer::at(url).unwrap().mode
     }
 
     #[test]
@@ -321,7 +339,7 @@ mod tests {
         assert_eq!(mode(address), Mode::Require);
         let required = "postgres://h/d?application_name=a&sslmode=require&connect_timeout=7";
         assert_eq!(mode(required), Mode::Require);
-        let config = Server::at(required).unwrap().config;
+        let config = PgServer::at(required).unwrap().config;
         assert_eq!(config.get_ssl_mode(), SslMode::Require);
         assert_eq!(config.get_application_name(), Some("a"));
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
@@ -341,7 +359,7 @@ mod tests {
             ("hush=red", "an option that is not known"),
             ("ssl%6Dode=require", "an option that is not known"),
         ] {
-            let error = Server::at(&format!("postgres://u:hush@h/d?{query}")).unwrap_err();
+            let error = PgServer::at(&format!("postgres://u:hush@h/d?{query}")).unwrap_err();
             let error = error.to_string();
             assert!(error.contains(words) && !error.contains("hush"), "{error}");
         }
