@@ -47,6 +47,12 @@ async fn a_restored_database_comes_into_force_by_a_new_epoch() {
         get(stack.aivonx.addr, "/api/tags").await.status == 200
     })
     .await;
+    // in force a moment before it is kept
+    let kept = stack.state().join("fleet.json");
+    until("the data plane has kept it", || async {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("forgotten"))
+    })
+    .await;
     stack.aivonx.kill();
     copy(backup.path(), &data);
     stack.start_again().await;
